@@ -1,1 +1,3 @@
 //! rcptmapd.
+
+pub mod verdict;
