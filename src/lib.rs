@@ -1,3 +1,4 @@
 //! rcptmapd.
 
+pub mod address;
 pub mod verdict;
