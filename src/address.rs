@@ -199,11 +199,7 @@ pub fn fold_domain<'b>(domain: &[u8], out: &'b mut Vec<u8>) -> Result<Domain<'b>
 /// Folds a local part into `out` (cleared first): quotes and backslashes off, NFC, lower case unless `keep_case`.
 ///
 /// A local part that is not UTF-8 keeps its bytes, and only its ASCII letters are folded.
-pub fn fold_local_part<'b>(
-    local: &[u8],
-    keep_case: bool,
-    out: &'b mut Vec<u8>,
-) -> Result<LocalPart<'b>, OddLocalPart> {
+pub fn fold_local_part<'b>(local: &[u8], keep_case: bool, out: &'b mut Vec<u8>) -> Result<LocalPart<'b>, OddLocalPart> {
     out.clear();
     let local = unquote(local);
     match (local.is_ascii(), std::str::from_utf8(&local)) {

@@ -1,4 +1,5 @@
 //! rcptmapd.
 
 pub mod address;
+pub mod map;
 pub mod verdict;
