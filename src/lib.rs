@@ -1,3 +1,4 @@
 //! rcptmapd.
 
+pub mod proto;
 pub mod verdict;
