@@ -86,7 +86,7 @@ pub fn encode(reply: &Reply<'_>, out: &mut Vec<u8>) {
     }
     let start = out.len();
     reply.write(out);
-    for byte in out.iter_mut().skip(start) {
+    for byte in out.get_mut(start..).unwrap_or_default() {
         *byte = printable(*byte);
     }
     out.push(b'\n');

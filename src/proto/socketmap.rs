@@ -77,11 +77,29 @@ pub fn decode<'a>(input: &'a [u8], limits: &Limits) -> Result<Option<(Request<'a
 /// Appends the reply as one netstring.
 #[inline]
 pub fn encode(reply: &Reply<'_>, out: &mut Vec<u8>) {
+    // nearly all replies are one of these two; pieces of constant size are stored without a call
+    match reply {
+        Reply::NotFound => return out.extend_from_slice(b"9:NOTFOUND ,"),
+        Reply::Ok(value) => {
+            let len = 3 + value.len();
+            if let 10..100 = len {
+                let digit = |n: usize| b'0' + n as u8;
+                out.extend_from_slice(&[digit(len / 10), digit(len % 10), b':', b'O', b'K', b' ']);
+                value.write(out);
+                out.push(b',');
+                return;
+            }
+        }
+        _ => (),
+    }
+    encode_any(reply, out);
+}
+
+fn encode_any(reply: &Reply<'_>, out: &mut Vec<u8>) {
     let len = reply.len();
     if len > MAX_REPLY {
         return encode(&Reply::Temp(b"value too long"), out);
     }
-    out.reserve(len + 8);
     netstring::encode_head(len, out);
     reply.write(out);
     out.push(b',');
