@@ -2,4 +2,5 @@
 
 pub mod address;
 pub mod map;
+pub mod proto;
 pub mod verdict;
