@@ -3,4 +3,5 @@
 pub mod address;
 pub mod map;
 pub mod proto;
+pub mod resolve;
 pub mod verdict;

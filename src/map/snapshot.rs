@@ -132,6 +132,13 @@ pub struct Scratch {
     marked: Vec<u8>,
 }
 
+impl Scratch {
+    /// A buffer for a domain to be folded into.
+    pub fn domain_buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.domain
+    }
+}
+
 /// A step of the look-up, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Step {
