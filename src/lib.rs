@@ -1,3 +1,4 @@
 //! rcptmapd.
 
+pub mod source;
 pub mod verdict;
