@@ -4,4 +4,5 @@ pub mod address;
 pub mod map;
 pub mod proto;
 pub mod resolve;
+pub mod source;
 pub mod verdict;
