@@ -1,3 +1,4 @@
 //! rcptmapd.
 
+pub mod config;
 pub mod verdict;
