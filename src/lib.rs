@@ -1,6 +1,7 @@
 //! rcptmapd.
 
 pub mod address;
+pub mod config;
 pub mod map;
 pub mod proto;
 pub mod resolve;
