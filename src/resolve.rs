@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use crate::address;
-use crate::map::{Found, Pairs, Scratch, Snapshot, Trace};
+use crate::map::{Content, Found, Scratch, Snapshot, Trace};
 use crate::proto::{Reply, Value};
 use crate::verdict::{self, Verdict};
 
 /// What a map says about an address.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Kind {
     /// Does the recipient exist? For `relay_recipient_maps`, rule sets and `${readsocket}`.
     Recipients(ValueOf),
@@ -23,7 +23,7 @@ pub enum Kind {
     /// Is the domain ours?
     Domains,
     /// A file, served as it is; `None` until it could be read.
-    Table(Option<Arc<Pairs>>),
+    Table(Option<Arc<Content>>),
 }
 
 /// What stands after `OK ` for a recipient that exists.
@@ -38,7 +38,7 @@ pub enum ValueOf {
 }
 
 /// A map by its name.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Map {
     /// The first word of a request.
     pub name: Box<str>,
@@ -148,7 +148,7 @@ impl Directory {
             },
             Kind::Domains => plain(self.domain(key, scratch)),
             Kind::Table(None) => plain(Reply::Temp(NO_DATA)),
-            Kind::Table(Some(pairs)) => plain(found_value(pairs.find(&key.to_ascii_lowercase()))),
+            Kind::Table(Some(table)) => plain(found_value(table.pairs().find(&key.to_ascii_lowercase()))),
         }
     }
 

@@ -114,12 +114,8 @@ impl Outcome {
 }
 
 /// Dialects in the order of the counters.
-pub const DIALECTS: [(Dialect, &str); 4] = [
-    (Dialect::Socketmap, "socketmap"),
-    (Dialect::Line, "line"),
-    (Dialect::Policy, "policy"),
-    (Dialect::Http, "http"),
-];
+pub const DIALECTS: [(Dialect, &str); 4] =
+    [(Dialect::Socketmap, "socketmap"), (Dialect::Line, "line"), (Dialect::Policy, "policy"), (Dialect::Http, "http")];
 
 fn place_of(dialect: Dialect) -> usize {
     match dialect {

@@ -32,8 +32,10 @@ pub struct Core {
     pub started_at: SystemTime,
     /// Space for reading and writing.
     pub buffers: Buffers,
-    /// Sources to be loaded although a guard says no, asked for by `POST /reload`; the loop starts the reload.
-    pub reload_wanted: Option<Vec<String>>,
+    /// `POST /reload` was asked for; the loop starts the reload.
+    pub reload_wanted: bool,
+    /// Sessions open.
+    pub sessions: usize,
     scratch: Scratch,
 }
 
@@ -59,7 +61,8 @@ impl Core {
             started: now,
             started_at: SystemTime::now(),
             buffers: Buffers::default(),
-            reload_wanted: None,
+            reload_wanted: false,
+            sessions: 0,
             scratch: Scratch::default(),
         };
         core.set_limits(limits);

@@ -6,6 +6,7 @@
 
 mod core;
 mod listener;
+mod metrics;
 mod pages;
 mod server;
 mod session;
@@ -13,5 +14,5 @@ mod stream;
 mod timer;
 mod token;
 
-pub use listener::Front;
+pub use listener::{Bound, Front};
 pub use server::{Server, ServerError};

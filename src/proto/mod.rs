@@ -42,6 +42,12 @@ impl Limits {
     /// The defaults of every limit, in one place.
     pub const DEFAULT: Limits =
         Limits { request_bytes: 10_500, line_bytes: 1024, http_head_bytes: 8192, http_body_bytes: 65_536 };
+
+    /// Most bytes that an unfinished request can have before its decoder finds it too long.
+    pub fn longest_request(&self) -> usize {
+        // A netstring has its number, a colon and a comma besides; a line may end in CR LF.
+        (self.request_bytes + 8).max(self.line_bytes + 2).max(self.http_head_bytes + self.http_body_bytes)
+    }
 }
 
 impl Default for Limits {
