@@ -162,8 +162,7 @@ impl<'d> Session<'d> {
     fn advance(&mut self, eof: bool) {
         let input = std::mem::take(&mut self.input);
         let mut rest = &input[..];
-        loop {
-            let Some(dialect) = self.dialect.or_else(|| detect::detect(rest, eof)) else { break };
+        while let Some(dialect) = self.dialect.or_else(|| detect::detect(rest, eof)) {
             self.dialect = Some(dialect);
             let turn = match dialect {
                 Dialect::Socketmap => self.socketmap(rest),
