@@ -80,15 +80,18 @@ impl Directory {
             return write(&if ours { Reply::Ok(Value::Bytes(key)) } else { Reply::NotFound });
         }
         let verdict = self.verdict(asked);
+        let folded = String::from_utf8_lossy(key).to_ascii_lowercase().replace('"', "");
         write(&match (kind, verdict) {
             (Kind::Check, Verdict::Exists | Verdict::Foreign) => Reply::Ok(Value::Bytes(b"DUNNO")),
             (Kind::Check, Verdict::Absent) => Reply::Ok(Value::Bytes(b"550 5.1.1 User unknown")),
-            (Kind::Check, Verdict::Unknown) => Reply::Ok(Value::Bytes(b"DEFER_IF_PERMIT 4.3.0 no data yet")),
+            (Kind::Check, Verdict::Unknown) => {
+                Reply::Ok(Value::Bytes(b"DEFER_IF_PERMIT 4.3.0 Recipient lookup failed, try again later"))
+            }
             (Kind::Access, Verdict::Exists) => Reply::Ok(Value::Bytes(b"RELAY")),
             (Kind::Access, Verdict::Absent) => {
                 Reply::Ok(Value::Parts([b"ERROR:", b"5.1.1", b":\"", b"550 5.1.1 User unknown\""]))
             }
-            (_, Verdict::Exists) => Reply::Ok(Value::Bytes(key)),
+            (_, Verdict::Exists) => Reply::Ok(Value::Bytes(folded.trim_end_matches('.').as_bytes())),
             (_, Verdict::Absent | Verdict::Foreign) => Reply::NotFound,
             (_, Verdict::Unknown) => Reply::Temp(b"no data yet"),
         });
