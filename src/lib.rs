@@ -1,4 +1,8 @@
 //! rcptmapd.
 
+pub mod address;
+pub mod map;
 pub mod proto;
+pub mod resolve;
+pub mod source;
 pub mod verdict;

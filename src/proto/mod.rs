@@ -107,7 +107,7 @@ pub enum Value<'a> {
         domain: &'a [u8],
     },
     /// These parts, one behind the other: `ERROR:5.1.1:"550 5.1.1 User unknown"` without putting it together first.
-    Parts([&'a [u8]; 4]),
+    Parts([&'a [u8]; 5]),
 }
 
 impl Value<'_> {
@@ -230,7 +230,7 @@ mod tests {
     fn a_positive_reply_always_has_a_value() {
         assert_eq!(written(Reply::Ok(Value::Bytes(b"RELAY"))), "OK RELAY");
         assert_eq!(written(Reply::Ok(Value::Bytes(b""))), "OK OK");
-        assert_eq!(written(Reply::Ok(Value::Parts([b"", b"", b"", b""]))), "OK OK");
+        assert_eq!(written(Reply::Ok(Value::Parts([b"", b"", b"", b"", b""]))), "OK OK");
         assert_eq!(written(Reply::Ok(Value::Address { local: b"", domain: b"" })), "OK OK");
     }
 
@@ -238,7 +238,7 @@ mod tests {
     fn values_are_put_together_on_the_way_out() {
         assert_eq!(written(Reply::Ok(Value::Address { local: b"bob", domain: b"x.example" })), "OK bob@x.example");
         assert_eq!(written(Reply::Ok(Value::Address { local: b"postmaster", domain: b"" })), "OK postmaster");
-        let parts = Value::Parts([b"ERROR:", b"5.1.1", b":\"550 5.1.1 User unknown", b"\""]);
+        let parts = Value::Parts([b"ERROR:", b"5.1.1", b":\"", b"550 5.1.1 User unknown", b"\""]);
         assert_eq!(written(Reply::Ok(parts)), "OK ERROR:5.1.1:\"550 5.1.1 User unknown\"");
     }
 

@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(encoded(Reply::NotFound), "9:NOTFOUND ,");
         assert_eq!(encoded(Reply::Temp(b"backend down")), "17:TEMP backend down,");
         assert_eq!(encoded(Reply::UnknownMap(b"nomap")), "22:TEMP unknown map nomap,");
-        let parts = Value::Parts([b"ERROR:", b"5.1.1", b":\"", b"550 5.1.1 User unknown\""]);
+        let parts = Value::Parts([b"ERROR:", b"5.1.1", b":\"", b"550 5.1.1 User unknown", b"\""]);
         assert_eq!(encoded(Reply::Ok(parts)), "39:OK ERROR:5.1.1:\"550 5.1.1 User unknown\",");
     }
 
