@@ -151,6 +151,9 @@ fn every_vector_of_the_document_is_there() {
     let ids = ids.chain((1..=8).map(|n| format!("S{n}")));
     let ids = ids.chain([1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12].map(|n| format!("P{n}")));
     let ids = ids.chain((1..=8).map(|n| format!("E{n}")));
+    let ids = ids.chain((1..=7).map(|n| format!("T{n}")));
+    let ids = ids.chain((1..=5).map(|n| format!("D{n}")));
+    let ids = ids.chain((1..=16).map(|n| format!("M{n}")));
     let missing: Vec<String> = ids.filter(|id| !has(id)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");
 }

@@ -5,8 +5,10 @@
 
 use rcptmapd::proto::detect::{self, Dialect};
 use rcptmapd::proto::http::{self, Method};
-use rcptmapd::proto::{Limits, Reply, Value, line, socketmap};
-use rcptmapd::verdict::Verdict;
+use rcptmapd::proto::milter::{self, Machine};
+use rcptmapd::proto::policy::{self, Action};
+use rcptmapd::proto::{Limits, Reply, Value, line, socketmap, tcp_table};
+use rcptmapd::verdict::{self, Verdict};
 
 /// A recipient list, looked up in the plainest way: case folded, quotes and a trailing dot taken off, detail cut at `+`.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +91,7 @@ impl Directory {
             }
             (Kind::Access, Verdict::Exists) => Reply::Ok(Value::Bytes(b"RELAY")),
             (Kind::Access, Verdict::Absent) => {
-                Reply::Ok(Value::Parts([b"ERROR:", b"5.1.1", b":\"", b"550 5.1.1 User unknown\""]))
+                Reply::Ok(Value::Parts([b"ERROR:", b"5.1.1", b":\"", b"550 5.1.1 User unknown", b"\""]))
             }
             (_, Verdict::Exists) => Reply::Ok(Value::Bytes(folded.trim_end_matches('.').as_bytes())),
             (_, Verdict::Absent | Verdict::Foreign) => Reply::NotFound,
@@ -103,6 +105,8 @@ impl Directory {
 pub enum Listen {
     Auto,
     As(Dialect),
+    TcpTable,
+    Milter,
 }
 
 impl Listen {
@@ -113,16 +117,25 @@ impl Listen {
             "line" => Listen::As(Dialect::Line),
             "policy" => Listen::As(Dialect::Policy),
             "http" => Listen::As(Dialect::Http),
+            "tcp-table" => Listen::TcpTable,
+            "milter" => Listen::Milter,
             _ => return None,
         })
     }
+}
+
+/// What a connection speaks, once that is known.
+enum Protocol {
+    Dialect(Dialect),
+    TcpTable,
+    Milter(Box<Machine>),
 }
 
 /// One connection: bytes in, bytes out.
 pub struct Session<'d> {
     directory: &'d Directory,
     limits: Limits,
-    dialect: Option<Dialect>,
+    protocol: Option<Protocol>,
     input: Vec<u8>,
     /// All that has been answered.
     pub output: Vec<u8>,
@@ -140,11 +153,13 @@ enum Turn {
 
 impl<'d> Session<'d> {
     pub fn new(directory: &'d Directory, listen: Listen, limits: Limits) -> Session<'d> {
-        let dialect = match listen {
+        let protocol = match listen {
             Listen::Auto => None,
-            Listen::As(dialect) => Some(dialect),
+            Listen::As(dialect) => Some(Protocol::Dialect(dialect)),
+            Listen::TcpTable => Some(Protocol::TcpTable),
+            Listen::Milter => Some(Protocol::Milter(Box::default())),
         };
-        Session { directory, limits, dialect, input: Vec::new(), output: Vec::new(), closed: false }
+        Session { directory, limits, protocol, input: Vec::new(), output: Vec::new(), closed: false }
     }
 
     pub fn feed(&mut self, bytes: &[u8]) {
@@ -165,14 +180,17 @@ impl<'d> Session<'d> {
     fn advance(&mut self, eof: bool) {
         let input = std::mem::take(&mut self.input);
         let mut rest = &input[..];
-        while let Some(dialect) = self.dialect.or_else(|| detect::detect(rest, eof)) {
-            self.dialect = Some(dialect);
-            let turn = match dialect {
-                Dialect::Socketmap => self.socketmap(rest),
-                Dialect::Line => self.line(rest, eof),
-                Dialect::Http => self.http(rest),
-                Dialect::Policy => Turn::Close,
+        while let Some(protocol) = self.protocol.take().or_else(|| detect::detect(rest, eof).map(Protocol::Dialect)) {
+            let mut protocol = protocol;
+            let turn = match &mut protocol {
+                Protocol::Dialect(Dialect::Socketmap) => self.socketmap(rest),
+                Protocol::Dialect(Dialect::Line) => self.line(rest, eof),
+                Protocol::Dialect(Dialect::Http) => self.http(rest),
+                Protocol::Dialect(Dialect::Policy) => self.policy(rest),
+                Protocol::TcpTable => self.tcp_table(rest),
+                Protocol::Milter(machine) => self.milter(machine, rest),
             };
+            self.protocol = Some(protocol);
             match turn {
                 Turn::Used(used) => {
                     assert!(used > 0 && used <= rest.len(), "a decoder that used {used} of {} bytes", rest.len());
@@ -186,6 +204,64 @@ impl<'d> Session<'d> {
             }
         }
         self.input = rest.to_vec();
+    }
+
+    fn policy(&mut self, input: &[u8]) -> Turn {
+        match policy::decode(input, &self.limits) {
+            Ok(None) => Turn::More,
+            Ok(Some((request, used))) => {
+                let (absent, unknown) = (verdict::Reply::absent(), verdict::Reply::unknown());
+                let action = match request.question().map(|recipient| self.directory.verdict(recipient)) {
+                    Some(Verdict::Absent) => Action::Reply(&absent),
+                    Some(Verdict::Unknown) => Action::DeferIfPermit(&unknown),
+                    Some(Verdict::Exists | Verdict::Foreign) | None => Action::Dunno,
+                };
+                policy::encode(&action, &mut self.output);
+                Turn::Used(used)
+            }
+            Err(_) => Turn::Close,
+        }
+    }
+
+    fn tcp_table(&mut self, input: &[u8]) -> Turn {
+        match tcp_table::decode(input, &self.limits) {
+            Ok(None) => Turn::More,
+            Ok(Some((tcp_table::Request::Get(key), used))) => {
+                self.directory.answer(b"rcpt", &key, |reply| tcp_table::encode(reply, &mut self.output));
+                Turn::Used(used)
+            }
+            Ok(Some((tcp_table::Request::Put, used))) => {
+                tcp_table::encode_read_only(&mut self.output);
+                Turn::Used(used)
+            }
+            Err(error) => {
+                if let Some(reply) = error.reply() {
+                    tcp_table::encode(&reply, &mut self.output);
+                }
+                Turn::Close
+            }
+        }
+    }
+
+    fn milter(&mut self, machine: &mut Machine, input: &[u8]) -> Turn {
+        let Ok(found) = milter::decode(input, &self.limits) else { return Turn::Close };
+        let Some((packet, used)) = found else { return Turn::More };
+        match machine.handle_packet(packet, &mut self.output) {
+            Ok(milter::Step::Done) => Turn::Used(used),
+            Ok(milter::Step::Recipient(recipient)) => {
+                let address = recipient.address;
+                let address = address.strip_prefix(b"<").and_then(|a| a.strip_suffix(b">")).unwrap_or(address);
+                let (absent, unknown) = (verdict::Reply::absent(), verdict::Reply::unknown());
+                let answer = match self.directory.verdict(address) {
+                    Verdict::Absent => milter::Answer::Reply(&absent),
+                    Verdict::Unknown => milter::Answer::Reply(&unknown),
+                    Verdict::Exists | Verdict::Foreign => milter::Answer::Continue,
+                };
+                machine.answer(&answer, &mut self.output);
+                Turn::Used(used)
+            }
+            Ok(milter::Step::Close) | Err(_) => Turn::Close,
+        }
     }
 
     fn socketmap(&mut self, input: &[u8]) -> Turn {
