@@ -46,7 +46,10 @@ pub fn serve(unix: Option<&Path>, tcp: Option<SocketAddr>) -> Result<()> {
         epoll.add(listener, EpollEvent::new(level, TCP_LISTENER))?;
     }
 
-    let mut connections = Connections { open: Vec::new(), input: vec![0; BUFFER_BYTES], output: Vec::new() };
+    let mut connections = Connections {
+        open: Vec::new(),
+        buffers: Buffers { input: Box::new([0; BUFFER_BYTES]), output: Vec::with_capacity(BUFFER_BYTES) },
+    };
     let mut events = [EpollEvent::empty(); EVENTS];
     loop {
         let count = match epoll.wait(&mut events, EpollTimeout::NONE) {
@@ -76,7 +79,7 @@ pub fn serve(unix: Option<&Path>, tcp: Option<SocketAddr>) -> Result<()> {
 fn accept_all(epoll: &Epoll, connections: &mut Connections, accept: impl Fn() -> io::Result<Option<OwnedFd>>) {
     while let Ok(Some(socket)) = accept() {
         let mut rest = Vec::new();
-        if !connections.exchange(&socket, &mut rest, true) {
+        if !connections.buffers.exchange(&socket, &mut rest, true) {
             continue;
         }
         let slot = socket.as_raw_fd() as usize;
@@ -93,18 +96,26 @@ fn accept_all(epoll: &Epoll, connections: &mut Connections, accept: impl Fn() ->
 struct Connections {
     /// By descriptor: the socket, and the beginning of an unfinished request.
     open: Vec<Option<(OwnedFd, Vec<u8>)>>,
-    input: Vec<u8>,
+    buffers: Buffers,
+}
+
+/// Shared by all connections.
+struct Buffers {
+    input: Box<[u8; BUFFER_BYTES]>,
     output: Vec<u8>,
 }
 
 impl Connections {
     fn serve(&mut self, slot: usize, until_end: bool) {
-        let Some((socket, mut rest)) = self.open.get_mut(slot).and_then(Option::take) else { return };
-        if self.exchange(&socket, &mut rest, until_end) {
-            self.open[slot] = Some((socket, rest));
+        let Some(entry) = self.open.get_mut(slot) else { return };
+        let Some((socket, rest)) = entry else { return };
+        if !self.buffers.exchange(socket, rest, until_end) {
+            *entry = None;
         }
     }
+}
 
+impl Buffers {
     /// Reads, answers; `false` when the connection is over.
     ///
     /// A short read has drained the socket and the next change brings an event; with `until_end`, for a new
@@ -112,7 +123,7 @@ impl Connections {
     fn exchange(&mut self, socket: &OwnedFd, rest: &mut Vec<u8>, until_end: bool) -> bool {
         let socket = socket.as_raw_fd();
         loop {
-            let read = match recv(socket, &mut self.input, MsgFlags::MSG_DONTWAIT) {
+            let read = match recv(socket, &mut *self.input, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return false,
                 Ok(read) => read,
                 Err(Errno::EAGAIN) => return true,

@@ -117,6 +117,7 @@ pub fn run(options: &Options) -> Result<bool> {
         daemon: find_daemon(options, &repository)?,
         programs: find_programs(options, &repository),
         wrapper: Vec::new(),
+        memcached_sessions: "15000".to_owned(),
         folder: folder.path().to_owned(),
         core,
         own_core,
@@ -602,7 +603,7 @@ impl Run {
         let mut peaks = Vec::new();
         let mut ratios = [(); 3].map(|()| Vec::new());
         for number in 0..self.sizes.reloads {
-            let marker = format!("marker{number}@d000.example.org");
+            let marker = format!("marker{number}@mx000.example.org");
             let mut file = OpenOptions::new().append(true).open(list)?;
             writeln!(file, "{marker} OK")?;
             drop(file);

@@ -37,6 +37,12 @@ pub fn per_lookup(launcher: &Launcher, kind: Kind, list: &Path, recipients: Reci
     Ok((many.1 as f64 - few.1 as f64) / (many.0 as f64 - few.0 as f64))
 }
 
+/// valgrind keeps some descriptors, and takes no other hard limit than what it left: memcached sets one.
+fn descriptors_left() -> Result<String> {
+    let output = Command::new("valgrind").args(["-q", "--tool=none", "sh", "-c", "ulimit -Hn"]).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 /// Look-ups done and instructions of the whole run.
 fn count(
     launcher: &Launcher,
@@ -49,6 +55,7 @@ fn count(
     let mut launcher = launcher.clone();
     launcher.wrapper =
         ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"].map(std::ffi::OsString::from).to_vec();
+    launcher.memcached_sessions = descriptors_left()?;
     let server = launcher.start(kind, list, recipients)?;
     let target: Target = server.unix()?;
     let slice = match load {

@@ -1,7 +1,7 @@
 //! The recipients that every server is loaded with and asked about.
 //!
 //! Number `i` always gives the same 31-byte address, so a server's answer can be checked without keeping
-//! a list: `anna.000000017@d042.example.org`. Numbers below [`Recipients::count`] are on the list; the
+//! a list: `anna.00000017@mx042.example.org`. Numbers below [`Recipients::count`] are on the list; the
 //! same address with a hyphen for the dot is on no list, in the same domain and of the same length.
 //! Domains follow each other in no order, which is the hard case for whoever interns them.
 
@@ -12,10 +12,10 @@ use std::path::Path;
 /// Domains the recipients are spread over.
 pub const DOMAINS: u64 = 1000;
 
-/// First names, of three to five letters: the number behind them fills up to 14 bytes.
+/// First names, of three to five letters: the number behind them fills up to 13 bytes.
 const NAMES: [&str; 12] =
     ["anna", "ben", "clara", "david", "eva", "felix", "greta", "hugo", "ida", "jonas", "kim", "laura"];
-const LOCAL_PART_BYTES: usize = 14;
+const LOCAL_PART_BYTES: usize = 13;
 
 /// The first `count` recipients.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl Recipients {
         out.extend_from_slice(name);
         out.push(if listed { b'.' } else { b'-' });
         push_digits(i, LOCAL_PART_BYTES - name.len() - 1, out);
-        out.extend_from_slice(b"@d");
+        out.extend_from_slice(b"@mx");
         push_digits(scatter(i) % DOMAINS, 3, out);
         out.extend_from_slice(b".example.org");
     }

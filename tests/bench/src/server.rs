@@ -65,6 +65,8 @@ pub struct Launcher {
     pub programs: Option<Programs>,
     /// Put before each command line, as `valgrind --tool=callgrind`.
     pub wrapper: Vec<OsString>,
+    /// memcached's limit of sessions, which it makes its limit of descriptors.
+    pub memcached_sessions: String,
     /// Where sockets and logs go.
     pub folder: PathBuf,
     /// The core that servers run on.
@@ -202,7 +204,7 @@ impl Launcher {
                 programs()?.redis.clone()
             }
             Kind::Memcached => {
-                add(&["-t", "1", "-m", "8192", "-c", "15000", "-b", "4096", "-u", &user_name()?]);
+                add(&["-t", "1", "-m", "8192", "-c", &self.memcached_sessions, "-b", "4096", "-u", &user_name()?]);
                 match &unix {
                     Some(path) => add(&["-s", path]),
                     None => add(&["-l", "127.0.0.1", "-p", &port, "-U", "0"]),
