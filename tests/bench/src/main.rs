@@ -1,20 +1,4 @@
-//! Measures rcptmapd beside redis, memcached and a bare epoll server, and prints one table.
-//!
-//! All load goes to UNIX sockets and loopback; servers are started by hand in a temporary folder and
-//! stopped at the end. See README.md beside Cargo.toml for how figures come about.
-
-mod bare;
-mod comparison;
-mod endpoint;
-mod instructions;
-mod load;
-mod paced;
-mod packages;
-mod process;
-mod protocol;
-mod recipients;
-mod server;
-mod table;
+//! Arguments in, exit code out.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,10 +8,11 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use endpoint::Endpoint;
-use load::{Target, Until};
-use protocol::Protocol;
-use recipients::Recipients;
+use rcptmapd_bench::endpoint::Endpoint;
+use rcptmapd_bench::load::{Target, Until};
+use rcptmapd_bench::protocol::Protocol;
+use rcptmapd_bench::recipients::Recipients;
+use rcptmapd_bench::{bare, comparison, load, paced, process};
 
 /// Measures rcptmapd beside redis, memcached and a bare epoll server.
 #[derive(Debug, Parser)]
