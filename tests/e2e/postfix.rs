@@ -1,0 +1,84 @@
+//! Postfix: its configuration around a snippet, with Debian's master.cf, where smtpd is chrooted.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+
+use super::packages::{POSTDROP_ID, POSTFIX_ID};
+use super::sandbox::Root;
+
+/// The server, in the foreground.
+pub const COMMAND: &[&str] = &["/usr/lib/postfix/sbin/master", "-s"];
+
+/// What is no business of the snippets: who we are, no network, no delays.
+const MAIN_CF: &str = "\
+compatibility_level = 3.6
+myhostname = gateway.example.net
+mydestination =
+mynetworks = 127.0.0.1/32
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+alias_maps =
+local_recipient_maps =
+smtpd_peername_lookup = no
+smtpd_error_sleep_time = 0
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+";
+
+/// Folders of the queue with their modes; those of `public` and `maildrop` are what postdrop needs.
+const QUEUE: [(&str, u32); 15] = [
+    ("active", 0o700),
+    ("bounce", 0o700),
+    ("corrupt", 0o700),
+    ("defer", 0o700),
+    ("deferred", 0o700),
+    ("flush", 0o700),
+    ("hold", 0o700),
+    ("incoming", 0o700),
+    ("maildrop", 0o730),
+    ("pid", 0o755),
+    ("private", 0o700),
+    ("public", 0o710),
+    ("run", 0o755),
+    ("saved", 0o700),
+    ("trace", 0o700),
+];
+
+/// Writes the configuration and the queue below `dir`, and mounts them. `sockets` is the daemon's folder.
+pub fn lay_out(root: &mut Root, packages: &Path, dir: &Path, sockets: &Path, snippet: &str) -> io::Result<()> {
+    let etc = dir.join("postfix");
+    fs::create_dir(&etc)?;
+    fs::write(etc.join("main.cf"), format!("{MAIN_CF}\n{snippet}"))?;
+    fs::copy(packages.join("usr/share/postfix/master.cf.dist"), etc.join("master.cf"))?;
+    root.mount(&etc, "/etc/postfix");
+
+    let queue = dir.join("queue");
+    fs::create_dir(&queue)?;
+    for (name, mode) in QUEUE {
+        let path = queue.join(name);
+        fs::create_dir(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        let owner = if matches!(name, "pid" | "run") { 0 } else { POSTFIX_ID };
+        let group = if matches!(name, "public" | "maildrop") { POSTDROP_ID } else { 0 };
+        chown(&path, Some(owner), Some(group))?;
+    }
+    root.mount(&queue, "/var/spool/postfix");
+    // Where the chrooted smtpd finds the socket under the same name as everybody else.
+    root.mount(sockets, "/var/spool/postfix/run/rcptmapd");
+
+    let data = dir.join("data");
+    fs::create_dir(&data)?;
+    chown(&data, Some(POSTFIX_ID), Some(POSTFIX_ID))?;
+    root.mount(&data, "/var/lib/postfix");
+    Ok(())
+}
+
+/// The table in the line of `name = ...` of a snippet, for `postmap -q`.
+pub fn table<'a>(snippet: &'a str, name: &str) -> &'a str {
+    snippet
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='))
+        .map(str::trim)
+        .unwrap_or_else(|| panic!("the snippet sets {name}"))
+}
