@@ -1,18 +1,117 @@
-//! End-to-end tests with the real sendmail, Exim and Postfix.
-mod e2e;
-use e2e::scenarios;
-use e2e::snippet::Endpoint::{Tcp, Unix};
-use e2e::world::Wiring::*;
+//! End-to-end tests with the real sendmail, Exim and Postfix of Debian, wired to the daemon by the snippets in `contrib`.
+//!
+//! Each test has a network namespace, an MTA and a daemon of its own, and looks at the replies as an SMTP client
+//! does. The packages are fetched once, into `.cache/mta` or `RCPTMAPD_CACHE`. Without root, apt or the network the
+//! tests say that they were skipped, and pass; with `RCPTMAPD_REQUIRE_MTA=1` they fail then.
 
-#[test] fn a1() { scenarios::show(PostfixRelayRecipients, Unix) }
-#[test] fn a2() { scenarios::show(PostfixRelayRecipients, Tcp) }
-#[test] fn a3() { scenarios::show(PostfixCheckAccess, Unix) }
-#[test] fn a4() { scenarios::show(PostfixCheckAccess, Tcp) }
-#[test] fn b1() { scenarios::show(EximLine, Unix) }
-#[test] fn b2() { scenarios::show(EximLine, Tcp) }
-#[test] fn b3() { scenarios::show(EximNetstring, Unix) }
-#[test] fn b4() { scenarios::show(EximNetstring, Tcp) }
-#[test] fn c1() { scenarios::show(SendmailRuleSet, Unix) }
-#[test] fn c2() { scenarios::show(SendmailRuleSet, Tcp) }
-#[test] fn c3() { scenarios::show(SendmailAccess, Unix) }
-#[test] fn c4() { scenarios::show(SendmailAccess, Tcp) }
+mod e2e;
+
+use std::net::Ipv4Addr;
+
+use e2e::smtp::Session;
+use e2e::snippet::Endpoint::{self, Tcp, Unix};
+use e2e::world::{Wiring, World};
+use e2e::{postfix, scenarios, snippet};
+
+/// A module for each wiring and endpoint, with a test for each scenario.
+macro_rules! wirings {
+    ($($module:ident: $wiring:ident over $endpoint:ident;)*) => {
+        $(wirings! {
+            @scenarios $module $wiring $endpoint
+            each_recipient_of_a_mail_gets_its_verdict
+            daemon_down_is_temporary
+            daemon_gone_is_temporary
+            no_list_is_temporary
+            restart_is_survived
+            reload_changes_the_next_answer
+            bad_list_leaves_the_old_answers
+        })*
+    };
+    (@scenarios $module:ident $wiring:ident $endpoint:ident $($scenario:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $scenario() {
+                    crate::scenarios::$scenario(crate::Wiring::$wiring, crate::Endpoint::$endpoint);
+                }
+            )*
+        }
+    };
+}
+
+wirings! {
+    postfix_relay_recipients_unix: PostfixRelayRecipients over Unix;
+    postfix_relay_recipients_tcp: PostfixRelayRecipients over Tcp;
+    postfix_check_access_unix: PostfixCheckAccess over Unix;
+    postfix_check_access_tcp: PostfixCheckAccess over Tcp;
+    exim_line_unix: EximLine over Unix;
+    exim_line_tcp: EximLine over Tcp;
+    exim_netstring_unix: EximNetstring over Unix;
+    exim_netstring_tcp: EximNetstring over Tcp;
+    sendmail_rule_set_unix: SendmailRuleSet over Unix;
+    sendmail_rule_set_tcp: SendmailRuleSet over Tcp;
+    sendmail_access_unix: SendmailAccess over Unix;
+    sendmail_access_tcp: SendmailAccess over Tcp;
+}
+
+/// `postmap -q`, which an administrator tries first.
+fn postmap_tells_found_from_not_found_from_down(endpoint: Endpoint) {
+    let Some(mut world) = World::start(Wiring::PostfixRelayRecipients, endpoint) else { return };
+    let text = snippet::read_for("postfix/relay-recipients.cf", endpoint);
+    let table = postfix::setting(&text, "relay_recipient_maps");
+    let query = |world: &World, key: &str| {
+        let output = world.root.run(&["/usr/sbin/postmap", "-q", key, table]).expect("unshare is on every system");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+
+    let (status, found, said) = query(&world, "anna@example.com");
+    assert_eq!((status, found.as_str()), (Some(1), ""), "down: {said}");
+    assert!(said.contains("query error"), "down: {said}");
+    world.start_daemon();
+    let found = (Some(0), "anna@example.com\n".to_owned(), String::new());
+    assert_eq!(query(&world, "anna@example.com"), found);
+    let not_found = (Some(1), String::new(), String::new());
+    assert_eq!(query(&world, "nobody@example.com"), not_found);
+}
+
+#[test]
+fn postmap_over_the_unix_socket() {
+    postmap_tells_found_from_not_found_from_down(Unix);
+}
+
+#[test]
+fn postmap_over_tcp() {
+    postmap_tells_found_from_not_found_from_down(Tcp);
+}
+
+/// The entries of a loaded access file that speak of senders and clients work as from sendmail's own map.
+fn access_file_keeps_its_other_tags(endpoint: Endpoint) {
+    let Some(_world) = World::start_with_daemon(Wiring::SendmailAccess, endpoint) else { return };
+    let mut session = Session::open();
+    assert_eq!(session.command("MAIL FROM:<x@spammer.example>"), "550 5.7.1 <x@spammer.example>... Access denied");
+    assert_eq!(
+        session.command("MAIL FROM:<anna@example.com>"),
+        "250 2.1.0 <anna@example.com>... Sender ok",
+        "a recipient of ours as a sender"
+    );
+    session.command("RSET");
+    assert_eq!(
+        session.command("MAIL FROM:<nobody@example.com>"),
+        "250 2.1.0 <nobody@example.com>... Sender ok",
+        "who doesn't exist as a recipient may still send"
+    );
+
+    let mut refused = Session::connect(Ipv4Addr::new(127, 0, 0, 66)).expect("the MTA is running");
+    assert_eq!(refused.rcpt("anna@example.com"), "550 5.7.1 Access denied");
+}
+
+#[test]
+fn sendmail_access_file_keeps_its_other_tags_over_the_unix_socket() {
+    access_file_keeps_its_other_tags(Unix);
+}
+
+#[test]
+fn sendmail_access_file_keeps_its_other_tags_over_tcp() {
+    access_file_keeps_its_other_tags(Tcp);
+}

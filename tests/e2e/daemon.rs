@@ -2,14 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::poll_until;
 
-/// Where the daemon listens on TCP; free in every network namespace.
-const TCP: &str = "inet:8910@127.0.0.1";
+/// The port that the snippets name; free in every network namespace.
+const PORT: u16 = 8910;
 /// Name of the socket in [`Files::sockets`].
 const SOCKET: &str = "rcptmapd.sock";
 
@@ -52,7 +53,7 @@ level = "debug"
 on = "unix:{socket}"
 mode = "0666"
 [[listen]]
-on = "{TCP}"
+on = "inet:{PORT}@127.0.0.1"
 [[source]]
 name = "recipients"
 path = "{recipients}"
@@ -133,7 +134,7 @@ pub fn start_daemon(dir: &Path) -> Daemon {
     let mut daemon = Daemon { child, signals, files, printed };
     poll_until("the daemon answers", || {
         assert!(!daemon.ended(), "the daemon ended at once:\n{}", daemon.said());
-        daemon.files.ask("rcpt postmaster@example.com\n").is_ok_and(|reply| reply.ends_with('\n'))
+        TcpStream::connect(("127.0.0.1", PORT)).is_ok() && daemon.files.ask("rcpt postmaster@example.com\n").is_ok()
     });
     daemon
 }

@@ -13,6 +13,7 @@ pub mod scenarios;
 pub mod sendmail;
 pub mod smtp;
 pub mod snippet;
+pub mod words;
 pub mod world;
 
 /// Longer than anything here takes on a busy machine.

@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, send, socket};
 use nix::sys::socket::MsgFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, send, socket};
 use std::os::fd::AsRawFd;
 
 /// The namespace; left when dropped.
@@ -57,8 +57,7 @@ fn loopback_up() -> io::Result<()> {
     message.extend(up.to_ne_bytes());
     message.extend(up.to_ne_bytes());
 
-    let kernel =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    let kernel = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     send(kernel.as_raw_fd(), &message, MsgFlags::empty())?;
     let mut reply = [0; 256];
     let length = recv(kernel.as_raw_fd(), &mut reply, MsgFlags::empty())?;

@@ -46,10 +46,10 @@ pub const EXIM: Packages = Packages {
     mount_points: &["etc/exim4", "var/spool/exim4", "var/log/exim4"],
 };
 
-/// sendmail with its configuration macros.
+/// sendmail with its configuration macros, and the programs that these call.
 pub const SENDMAIL: Packages = Packages {
     name: "sendmail",
-    packages: &["sendmail-bin", "sendmail-cf", "m4"],
+    packages: &["sendmail-bin", "sendmail-cf", "m4", "dash", "coreutils", "sed"],
     mount_points: &["etc/mail", "var/spool/mqueue"],
 };
 
@@ -93,9 +93,9 @@ impl Packages {
             return Ok(root);
         }
         let archives = cache.join(format!("{}.archives", self.name));
-        let made = self.download(&archives).and_then(|()| {
-            self.unpack(&archives, &root).map_err(|error| format!("unpacking {}: {error}", self.name))
-        });
+        let made = self
+            .download(&archives)
+            .and_then(|()| self.unpack(&archives, &root).map_err(|error| format!("unpacking {}: {error}", self.name)));
         // Half a root without its stamp is made again; the archives are of no further use either way.
         let _ = fs::remove_dir_all(&archives);
         made?;

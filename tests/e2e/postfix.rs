@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::packages::{POSTDROP_ID, POSTFIX_ID};
 use super::sandbox::Root;
+use super::words::{Recovery, Words};
 
 /// The server, in the foreground.
 pub const COMMAND: &[&str] = &["/usr/lib/postfix/sbin/master", "-s"];
@@ -74,11 +75,49 @@ pub fn lay_out(root: &mut Root, packages: &Path, dir: &Path, sockets: &Path, sni
     Ok(())
 }
 
-/// The table in the line of `name = ...` of a snippet, for `postmap -q`.
-pub fn table<'a>(snippet: &'a str, name: &str) -> &'a str {
+/// The value of `name` in a snippet.
+pub fn setting<'a>(snippet: &'a str, name: &str) -> &'a str {
     snippet
         .lines()
         .find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='))
         .map(str::trim)
         .unwrap_or_else(|| panic!("the snippet sets {name}"))
+}
+
+/// Replies with `relay_recipient_maps`, which has no words but yes and no.
+pub const RELAY_RECIPIENTS: Words = Words {
+    accepted: |_| "250 2.1.5 Ok".to_owned(),
+    refused: unknown_relay_recipient,
+    left: unknown_relay_recipient,
+    foreign: |recipient| format!("554 5.7.1 <{}>: Relay access denied", shown(recipient)),
+    no_list: lookup_failure,
+    down: lookup_failure,
+    lost: None,
+    recovery: Recovery::AtOnce,
+};
+
+/// Replies with `check_recipient_access`.
+pub const CHECK_ACCESS: Words = Words {
+    refused: |recipient| rejected("550 5.1.1", recipient, "User unknown"),
+    left: |recipient| rejected("550 5.7.1", recipient, "Left the company"),
+    no_list: |recipient| rejected("450 4.3.0", recipient, "Recipient lookup failed, try again later"),
+    down: |recipient| rejected("451 4.3.5", recipient, "Server configuration error"),
+    ..RELAY_RECIPIENTS
+};
+
+fn unknown_relay_recipient(recipient: &str) -> String {
+    rejected("550 5.1.1", recipient, "User unknown in relay recipient table")
+}
+
+fn lookup_failure(recipient: &str) -> String {
+    format!("451 4.3.0 <{}>: Temporary lookup failure", shown(recipient))
+}
+
+fn rejected(code: &str, recipient: &str, text: &str) -> String {
+    format!("{code} <{}>: Recipient address rejected: {text}", shown(recipient))
+}
+
+/// Postfix shows the address without quotes.
+fn shown(recipient: &str) -> String {
+    recipient.replace('"', "")
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::sandbox::Root;
+use super::words::{Recovery, Words};
 
 /// The server, in the foreground.
 pub const COMMAND: &[&str] = &["/usr/libexec/sendmail/sendmail", "-C/etc/mail/sendmail.cf", "-bD"];
@@ -60,4 +61,46 @@ pub fn lay_out(root: &mut Root, dir: &Path, snippet: &str, place: Place) -> io::
         return Err(io::Error::other(format!("m4: {}", String::from_utf8_lossy(&made.stderr))));
     }
     fs::write(etc.join("sendmail.cf"), made.stdout)
+}
+
+/// Replies with the rule set, over TCP.
+pub const RULE_SET_TCP: Words = Words {
+    accepted: |recipient| format!("250 2.1.5 <{recipient}>... Recipient ok"),
+    refused: user_unknown,
+    left: user_unknown,
+    foreign: |recipient| format!("550 5.7.1 <{recipient}>... Relaying denied. IP name lookup failed [127.0.0.9]"),
+    no_list: not_possible,
+    down: not_possible,
+    lost: None,
+    recovery: Recovery::LosesOne,
+};
+
+/// Replies with the rule set, over the UNIX socket: sendmail reports a broken one in words of its own.
+pub const RULE_SET_UNIX: Words = Words { lost: Some(|_| broken_pipe("rcpt")), ..RULE_SET_TCP };
+
+/// Replies with the access map, over TCP.
+pub const ACCESS_TCP: Words = Words {
+    left: |recipient| format!("550 5.7.1 <{recipient}>... Left the company"),
+    no_list: system_failure,
+    down: system_failure,
+    ..RULE_SET_TCP
+};
+
+/// Replies with the access map, over the UNIX socket.
+pub const ACCESS_UNIX: Words = Words { lost: Some(|_| broken_pipe("access")), ..ACCESS_TCP };
+
+fn user_unknown(recipient: &str) -> String {
+    format!("550 5.1.1 <{recipient}>... User unknown")
+}
+
+fn not_possible(_: &str) -> String {
+    "451 4.3.0 Recipient check is not possible now, try again later".to_owned()
+}
+
+fn system_failure(_: &str) -> String {
+    "451 4.3.0 Temporary system failure. Please try again later.".to_owned()
+}
+
+fn broken_pipe(map: &str) -> String {
+    format!("451 4.3.0 socket_map_lookup({map}): failed to send lookup request: Broken pipe")
 }

@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// One connection to port 25.
 pub struct Session {
     stream: BufReader<TcpStream>,
+    in_mail: bool,
     /// What the server said first.
     pub greeting: String,
 }
@@ -30,7 +31,7 @@ impl Session {
         socket.connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, 25)).into(), PATIENCE)?;
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut session = Session { stream: BufReader::new(stream), greeting: String::new() };
+        let mut session = Session { stream: BufReader::new(stream), in_mail: false, greeting: String::new() };
         session.greeting = session.reply()?;
         Ok(session)
     }
@@ -45,32 +46,22 @@ impl Session {
     /// Sends one command; the whole reply, lines parted by LF.
     #[track_caller]
     pub fn command(&mut self, command: &str) -> String {
-        let reply = write!(self.stream.get_mut(), "{command}\r\n").and_then(|()| self.reply());
+        let line = format!("{command}\r\n");
+        let reply = self.stream.get_mut().write_all(line.as_bytes()).and_then(|()| self.reply());
         reply.unwrap_or_else(|error| panic!("{command}: {error}"))
     }
 
-    /// Begins a mail; the reply to MAIL.
-    #[track_caller]
-    pub fn mail(&mut self) -> String {
-        self.command(&format!("MAIL FROM:<{SENDER}>"))
-    }
-
-    /// The reply to RCPT.
+    /// The reply to a recipient, one more of the same mail; the reply to MAIL when already that is refused.
     #[track_caller]
     pub fn rcpt(&mut self, recipient: &str) -> String {
-        self.command(&format!("RCPT TO:<{recipient}>"))
-    }
-
-    /// What a mail for `recipient` meets first: the reply to MAIL if it is not 250, else the reply to RCPT.
-    #[track_caller]
-    pub fn verdict(&mut self, recipient: &str) -> String {
-        let reply = self.mail();
-        if !reply.starts_with("250") {
-            return reply;
+        if !self.in_mail {
+            let reply = self.command(&format!("MAIL FROM:<{SENDER}>"));
+            if !reply.starts_with("250") {
+                return reply;
+            }
+            self.in_mail = true;
         }
-        let reply = self.rcpt(recipient);
-        self.command("RSET");
-        reply
+        self.command(&format!("RCPT TO:<{recipient}>"))
     }
 
     fn reply(&mut self) -> io::Result<String> {

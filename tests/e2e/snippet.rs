@@ -19,10 +19,15 @@ pub enum Endpoint {
     Tcp,
 }
 
-/// Reads `contrib/NAME` and chooses its lines for `endpoint`.
-pub fn snippet(name: &str, endpoint: Endpoint) -> String {
+/// `contrib/NAME` as it is.
+pub fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib").join(name);
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// `contrib/NAME` with its lines for `endpoint` in force.
+pub fn read_for(name: &str, endpoint: Endpoint) -> String {
+    let text = read(name);
     match endpoint {
         Endpoint::Unix => text,
         Endpoint::Tcp => over_tcp(&text),

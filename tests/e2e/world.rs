@@ -13,7 +13,8 @@ use super::packages::{EXIM, POSTFIX, Packages, SENDMAIL};
 use super::sandbox::{Root, Sandbox};
 use super::sendmail::Place;
 use super::smtp::{STRANGER, Session};
-use super::snippet::{Endpoint, snippet};
+use super::snippet::{self, Endpoint};
+use super::words::Words;
 use super::{exim, poll_until, postfix, sendmail};
 
 /// How an MTA is wired to the daemon; each is a shipped snippet.
@@ -50,15 +51,17 @@ impl Wiring {
         }
     }
 
-    /// The snippet's file in `contrib`.
-    pub fn snippet(self) -> &'static str {
-        match self {
-            Wiring::PostfixRelayRecipients => "postfix/relay-recipients.cf",
-            Wiring::PostfixCheckAccess => "postfix/check-recipient-access.cf",
-            Wiring::EximLine => "exim/acl-line.conf",
-            Wiring::EximNetstring => "exim/acl-netstring.conf",
-            Wiring::SendmailRuleSet => "sendmail/local-check-rcpt.mc",
-            Wiring::SendmailAccess => "sendmail/access-db.mc",
+    /// What SMTP clients get to see.
+    fn words(self, endpoint: Endpoint) -> &'static Words {
+        match (self, endpoint) {
+            (Wiring::PostfixRelayRecipients, _) => &postfix::RELAY_RECIPIENTS,
+            (Wiring::PostfixCheckAccess, _) => &postfix::CHECK_ACCESS,
+            (Wiring::EximLine | Wiring::EximNetstring, Endpoint::Unix) => &exim::UNIX,
+            (Wiring::EximLine | Wiring::EximNetstring, Endpoint::Tcp) => &exim::TCP,
+            (Wiring::SendmailRuleSet, Endpoint::Unix) => &sendmail::RULE_SET_UNIX,
+            (Wiring::SendmailRuleSet, Endpoint::Tcp) => &sendmail::RULE_SET_TCP,
+            (Wiring::SendmailAccess, Endpoint::Unix) => &sendmail::ACCESS_UNIX,
+            (Wiring::SendmailAccess, Endpoint::Tcp) => &sendmail::ACCESS_TCP,
         }
     }
 }
@@ -67,6 +70,8 @@ impl Wiring {
 pub struct World {
     mta: Sandbox,
     daemon: Option<Daemon>,
+    /// What SMTP clients get to see.
+    pub words: &'static Words,
     /// What the daemon reads.
     pub files: Files,
     /// The MTA's root, for commands beside the server.
@@ -88,21 +93,35 @@ impl World {
         let mut root = Root::new(&packages);
         root.mount(&files.sockets(), "/run/rcptmapd");
 
-        let text = snippet(wiring.snippet(), endpoint);
         let mta = dir.path().join("mta");
         fs::create_dir(&mta).expect("the folder is ours");
+        let macros = || snippet::read_for("exim/macros.conf", endpoint);
         match wiring {
-            Wiring::PostfixRelayRecipients | Wiring::PostfixCheckAccess => {
-                postfix::lay_out(&mut root, &packages, &mta, &files.sockets(), &text)
+            Wiring::PostfixRelayRecipients => {
+                let snippet = snippet::read_for("postfix/relay-recipients.cf", endpoint);
+                postfix::lay_out(&mut root, &packages, &mta, &files.sockets(), &snippet)
             }
-            Wiring::EximLine | Wiring::EximNetstring => exim::lay_out(&mut root, &mta, &text),
-            Wiring::SendmailRuleSet => sendmail::lay_out(&mut root, &mta, &text, Place::AfterMailers),
-            Wiring::SendmailAccess => sendmail::lay_out(&mut root, &mta, &text, Place::BeforeMailers),
+            Wiring::PostfixCheckAccess => {
+                let snippet = snippet::read_for("postfix/check-recipient-access.cf", endpoint);
+                postfix::lay_out(&mut root, &packages, &mta, &files.sockets(), &snippet)
+            }
+            Wiring::EximLine => exim::lay_out(&mut root, &mta, &macros(), &snippet::read("exim/acl-line.conf")),
+            Wiring::EximNetstring => {
+                exim::lay_out(&mut root, &mta, &macros(), &snippet::read("exim/acl-netstring.conf"))
+            }
+            Wiring::SendmailRuleSet => {
+                let snippet = snippet::read_for("sendmail/local-check-rcpt.mc", endpoint);
+                sendmail::lay_out(&mut root, &mta, &snippet, Place::AfterMailers)
+            }
+            Wiring::SendmailAccess => {
+                let snippet = snippet::read_for("sendmail/access-db.mc", endpoint);
+                sendmail::lay_out(&mut root, &mta, &snippet, Place::BeforeMailers)
+            }
         }
         .unwrap_or_else(|error| panic!("{wiring:?}: {error}"));
 
         let mta = root.start(wiring.command(), &mta).expect("unshare is on every system");
-        let mut world = World { mta, daemon: None, files, root, dir, _network: network };
+        let mut world = World { mta, daemon: None, words: wiring.words(endpoint), files, root, dir, _network: network };
         poll_until("the MTA greets", || {
             assert!(!world.mta.ended(), "{wiring:?}: the MTA ended at once");
             Session::connect(STRANGER).is_ok()
