@@ -1,1 +1,7 @@
 //! rcptmapd.
+
+pub mod address;
+pub mod map;
+pub mod proto;
+pub mod resolve;
+pub mod verdict;
