@@ -54,6 +54,38 @@ wirings! {
     sendmail_access_tcp: SendmailAccess over Tcp;
 }
 
+/// The command that a snippet names to try the wiring prints what is expected.
+fn command_to_try_works(wiring: Wiring, snippet: &str, expected: &str) {
+    let Some(world) = World::start_with_daemon(wiring, Unix) else { return };
+    let text = snippet::read(snippet);
+    let (_, command) = text.lines().find_map(|line| line.split_once("Try it: ")).expect("the snippet has a command");
+    let output = world.root.run(&["/bin/sh", "-c", command]).expect("unshare is on every system");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && printed.contains(expected), "{command}\n{printed}{errors}");
+}
+
+#[test]
+fn commands_to_try_in_the_postfix_snippets_work() {
+    let expected = "anna@example.com\n";
+    command_to_try_works(Wiring::PostfixRelayRecipients, "postfix/relay-recipients.cf", expected);
+    command_to_try_works(Wiring::PostfixCheckAccess, "postfix/check-recipient-access.cf", "DUNNO\n");
+}
+
+#[test]
+fn commands_to_try_in_the_exim_snippets_work() {
+    command_to_try_works(Wiring::EximLine, "exim/acl-line.conf", "OK anna@example.com\n");
+    command_to_try_works(Wiring::EximNetstring, "exim/acl-netstring.conf", "19:OK anna@example.com,");
+}
+
+#[test]
+fn commands_to_try_in_the_sendmail_snippets_work() {
+    let expected = "map_lookup: rcpt (anna@example.com) returns anna@example.com (0)";
+    command_to_try_works(Wiring::SendmailRuleSet, "sendmail/local-check-rcpt.mc", expected);
+    let expected = "map_lookup: access (to:anna@example.com) returns RELAY (0)";
+    command_to_try_works(Wiring::SendmailAccess, "sendmail/access-db.mc", expected);
+}
+
 /// `postmap -q`, which an administrator tries first.
 fn postmap_tells_found_from_not_found_from_down(endpoint: Endpoint) {
     let Some(mut world) = World::start(Wiring::PostfixRelayRecipients, endpoint) else { return };

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The part of the layout that changes when this file does: an older root is thrown away.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 
 /// Ids of the accounts that the packages' maintainer scripts would have made; see [`accounts`].
 pub const POSTFIX_ID: u32 = 901;
@@ -26,7 +26,7 @@ pub const SMMSP_ID: u32 = 904;
 pub struct Packages {
     /// Name of its root in the cache.
     pub name: &'static str,
-    /// Packages to unpack; their dependencies come along.
+    /// Packages to unpack; their dependencies come along, but for essential ones such as a shell.
     packages: &'static [&'static str],
     /// Folders that a sandbox mounts over: the root itself is read-only then.
     mount_points: &'static [&'static str],
@@ -35,14 +35,14 @@ pub struct Packages {
 /// Postfix.
 pub const POSTFIX: Packages = Packages {
     name: "postfix",
-    packages: &["postfix"],
+    packages: &["postfix", "dash"],
     mount_points: &["etc/postfix", "var/spool/postfix", "var/lib/postfix"],
 };
 
 /// Exim, the light daemon: `${readsocket}` is in both.
 pub const EXIM: Packages = Packages {
     name: "exim",
-    packages: &["exim4-daemon-light"],
+    packages: &["exim4-daemon-light", "dash"],
     mount_points: &["etc/exim4", "var/spool/exim4", "var/log/exim4"],
 };
 
@@ -213,6 +213,10 @@ fn accounts(root: &Path) -> std::io::Result<()> {
     }
     if !var_run.is_symlink() {
         symlink("/run", var_run)?;
+    }
+    // Debian's alternatives would have made it.
+    if root.join("usr/libexec/sendmail/sendmail").exists() {
+        symlink("../libexec/sendmail/sendmail", root.join("usr/sbin/sendmail"))?;
     }
     Ok(())
 }
