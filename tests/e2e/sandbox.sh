@@ -26,6 +26,8 @@ while [ "$1" != -- ]; do
 done
 shift
 
+# MTAs close every descriptor that they could have at start; as many as services get, then, not a container's million.
+ulimit -n 1024
 exec 3<&0
 chroot "$root" "$@" </dev/null 3<&- &
 command=$!
