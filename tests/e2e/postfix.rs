@@ -1,9 +1,10 @@
 //! Postfix: its configuration around a snippet, with Debian's master.cf, where smtpd is chrooted.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::packages::{POSTDROP_ID, POSTFIX_ID};
 use super::sandbox::Root;
@@ -51,6 +52,8 @@ pub fn lay_out(root: &mut Root, packages: &Path, dir: &Path, sockets: &Path, sni
     let etc = dir.join("postfix");
     fs::create_dir(&etc)?;
     fs::write(etc.join("main.cf"), format!("{MAIN_CF}\n{snippet}"))?;
+    // Postfix waits for seconds until a file that was just written has cooled down.
+    File::options().write(true).open(etc.join("main.cf"))?.set_modified(SystemTime::UNIX_EPOCH)?;
     fs::copy(packages.join("usr/share/postfix/master.cf.dist"), etc.join("master.cf"))?;
     root.mount(&etc, "/etc/postfix");
 
