@@ -54,7 +54,7 @@ pub enum Key<'a> {
         /// As written, without the dot in front.
         domain: &'a [u8],
     },
-    /// Only says that there is such a domain.
+    /// Only says that there is such a domain. With a leading dot, as in rcpthosts: the domains below it are, itself not.
     Domain {
         /// As written.
         domain: &'a [u8],
@@ -72,6 +72,11 @@ pub enum Grant<'a> {
     /// The recipient is refused: with a reply of its own, or with the domain's. A 4xx reply is a refusal for now (a full
     /// mailbox).
     Refuse(Option<Reply>),
+}
+
+impl Grant<'static> {
+    /// Exists, without a value.
+    pub const ACCEPT: Grant<'static> = Grant::Accept { value: b"" };
 }
 
 /// What a snapshot says about a key.
