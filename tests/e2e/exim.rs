@@ -60,7 +60,8 @@ pub const TCP: Words = Words {
     accepted: |_| "250 Accepted".to_owned(),
     refused: user_unknown,
     left: user_unknown,
-    foreign: |_| "550 5.7.1 relay not permitted".to_owned(),
+    foreign: not_permitted,
+    subdomain: not_permitted,
     no_list: not_possible,
     down: not_possible,
     lost: None,
@@ -72,6 +73,10 @@ pub const UNIX: Words = Words { recovery: Recovery::NotWhenFoundDown, ..TCP };
 
 fn user_unknown(_: &str) -> String {
     "550 5.1.1 User unknown".to_owned()
+}
+
+fn not_permitted(_: &str) -> String {
+    "550 5.7.1 relay not permitted".to_owned()
 }
 
 fn not_possible(_: &str) -> String {

@@ -80,6 +80,7 @@ impl Packages {
         if !Path::new("/usr/bin/apt-get").exists() || !Path::new("/usr/bin/dpkg-deb").exists() {
             return Err("the packages are fetched with apt-get and dpkg-deb, which are not here".to_owned());
         }
+        run(Command::new("unshare").args(["--mount", "--pid", "--net", "--uts", "--fork", "true"]))?;
         let cache = cache_dir();
         fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
         let lock = cache.join(format!("{}.lock", self.name));

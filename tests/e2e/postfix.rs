@@ -93,6 +93,7 @@ pub const RELAY_RECIPIENTS: Words = Words {
     refused: unknown_relay_recipient,
     left: unknown_relay_recipient,
     foreign: |recipient| format!("554 5.7.1 <{}>: Relay access denied", shown(recipient)),
+    subdomain: unknown_relay_recipient,
     no_list: lookup_failure,
     down: lookup_failure,
     lost: None,
@@ -103,6 +104,7 @@ pub const RELAY_RECIPIENTS: Words = Words {
 pub const CHECK_ACCESS: Words = Words {
     refused: |recipient| rejected("550 5.1.1", recipient, "User unknown"),
     left: |recipient| rejected("550 5.7.1", recipient, "Left the company"),
+    subdomain: RELAY_RECIPIENTS.accepted,
     no_list: |recipient| rejected("450 4.3.0", recipient, "Recipient lookup failed, try again later"),
     down: |recipient| rejected("451 4.3.5", recipient, "Server configuration error"),
     ..RELAY_RECIPIENTS

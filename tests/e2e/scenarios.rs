@@ -17,12 +17,13 @@ enum Verdict {
     Refused,
     Left,
     Foreign,
+    Subdomain,
 }
 
-use Verdict::{Accepted, Foreign, Left, Refused};
+use Verdict::{Accepted, Foreign, Left, Refused, Subdomain};
 
 /// Recipients in the order in which one mail names them: good and bad ones by turns.
-const RECIPIENT_VERDICTS: [(&str, Verdict); 14] = [
+const RECIPIENT_VERDICTS: [(&str, Verdict); 15] = [
     ("anna@example.com", Accepted),
     ("nobody@example.com", Refused),
     ("anna+shop@example.com", Accepted),
@@ -35,6 +36,7 @@ const RECIPIENT_VERDICTS: [(&str, Verdict); 14] = [
     ("leaver@example.com", Left),
     ("postmaster@example.com", Accepted),
     ("anna@elsewhere.example", Foreign),
+    ("anna@sub.example.com", Subdomain),
     ("@relay.example:otto@example.com", Accepted),
     ("nobody@example.com", Refused),
 ];
@@ -49,6 +51,7 @@ pub fn each_recipient_of_a_mail_gets_its_verdict(wiring: Wiring, endpoint: Endpo
             Refused => world.words.refused,
             Left => world.words.left,
             Foreign => world.words.foreign,
+            Subdomain => world.words.subdomain,
         };
         assert_eq!(session.rcpt(recipient), reply(recipient), "RCPT TO:<{recipient}>");
     }

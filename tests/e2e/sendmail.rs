@@ -65,10 +65,11 @@ pub fn lay_out(root: &mut Root, dir: &Path, snippet: &str, place: Place) -> io::
 
 /// Replies with the rule set, over TCP.
 pub const RULE_SET_TCP: Words = Words {
-    accepted: |recipient| format!("250 2.1.5 <{recipient}>... Recipient ok"),
+    accepted,
     refused: user_unknown,
     left: user_unknown,
     foreign: |recipient| format!("550 5.7.1 <{recipient}>... Relaying denied. IP name lookup failed [127.0.0.9]"),
+    subdomain: user_unknown,
     no_list: not_possible,
     down: not_possible,
     lost: None,
@@ -81,6 +82,7 @@ pub const RULE_SET_UNIX: Words = Words { lost: Some(|_| broken_pipe("rcpt")), ..
 /// Replies with the access map, over TCP.
 pub const ACCESS_TCP: Words = Words {
     left: |recipient| format!("550 5.7.1 <{recipient}>... Left the company"),
+    subdomain: accepted,
     no_list: system_failure,
     down: system_failure,
     ..RULE_SET_TCP
@@ -88,6 +90,10 @@ pub const ACCESS_TCP: Words = Words {
 
 /// Replies with the access map, over the UNIX socket.
 pub const ACCESS_UNIX: Words = Words { lost: Some(|_| broken_pipe("access")), ..ACCESS_TCP };
+
+fn accepted(recipient: &str) -> String {
+    format!("250 2.1.5 <{recipient}>... Recipient ok")
+}
 
 fn user_unknown(recipient: &str) -> String {
     format!("550 5.1.1 <{recipient}>... User unknown")

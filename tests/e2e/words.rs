@@ -13,6 +13,8 @@ pub struct Words {
     pub left: Reply,
     /// Not one of our domains.
     pub foreign: Reply,
+    /// A subdomain of one of our domains, none of ours itself: some MTAs relay for it nevertheless.
+    pub subdomain: Reply,
     /// The daemon answers, but has no list yet.
     pub no_list: Reply,
     /// The daemon can't be reached.
