@@ -6,13 +6,12 @@
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::socket::MsgFlags;
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, send, socket};
-use std::os::fd::AsRawFd;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
 /// The namespace; left when dropped.
 pub struct Network {

@@ -1,8 +1,9 @@
 //! One test's world: a network, a folder, a running MTA wired to the daemon, and the daemon when it is wanted.
 
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use tempfile::TempDir;
@@ -51,6 +52,38 @@ impl Wiring {
         }
     }
 
+    /// Writes the MTA's files below `dir`, around the shipped snippet, and mounts them.
+    fn lay_out(
+        self,
+        endpoint: Endpoint,
+        root: &mut Root,
+        packages: &Path,
+        dir: &Path,
+        sockets: &Path,
+    ) -> io::Result<()> {
+        let for_endpoint = |name| snippet::read_for(name, endpoint);
+        match self {
+            Wiring::PostfixRelayRecipients => {
+                postfix::lay_out(root, packages, dir, sockets, &for_endpoint("postfix/relay-recipients.cf"))
+            }
+            Wiring::PostfixCheckAccess => {
+                postfix::lay_out(root, packages, dir, sockets, &for_endpoint("postfix/check-recipient-access.cf"))
+            }
+            Wiring::EximLine => {
+                exim::lay_out(root, dir, &for_endpoint("exim/macros.conf"), &snippet::read("exim/acl-line.conf"))
+            }
+            Wiring::EximNetstring => {
+                exim::lay_out(root, dir, &for_endpoint("exim/macros.conf"), &snippet::read("exim/acl-netstring.conf"))
+            }
+            Wiring::SendmailRuleSet => {
+                sendmail::lay_out(root, dir, &for_endpoint("sendmail/local-check-rcpt.mc"), Place::AfterMailers)
+            }
+            Wiring::SendmailAccess => {
+                sendmail::lay_out(root, dir, &for_endpoint("sendmail/access-db.mc"), Place::BeforeMailers)
+            }
+        }
+    }
+
     /// What SMTP clients get to see.
     fn words(self, endpoint: Endpoint) -> &'static Words {
         match (self, endpoint) {
@@ -95,30 +128,10 @@ impl World {
 
         let mta = dir.path().join("mta");
         fs::create_dir(&mta).expect("the folder is ours");
-        let macros = || snippet::read_for("exim/macros.conf", endpoint);
-        match wiring {
-            Wiring::PostfixRelayRecipients => {
-                let snippet = snippet::read_for("postfix/relay-recipients.cf", endpoint);
-                postfix::lay_out(&mut root, &packages, &mta, &files.sockets(), &snippet)
-            }
-            Wiring::PostfixCheckAccess => {
-                let snippet = snippet::read_for("postfix/check-recipient-access.cf", endpoint);
-                postfix::lay_out(&mut root, &packages, &mta, &files.sockets(), &snippet)
-            }
-            Wiring::EximLine => exim::lay_out(&mut root, &mta, &macros(), &snippet::read("exim/acl-line.conf")),
-            Wiring::EximNetstring => {
-                exim::lay_out(&mut root, &mta, &macros(), &snippet::read("exim/acl-netstring.conf"))
-            }
-            Wiring::SendmailRuleSet => {
-                let snippet = snippet::read_for("sendmail/local-check-rcpt.mc", endpoint);
-                sendmail::lay_out(&mut root, &mta, &snippet, Place::AfterMailers)
-            }
-            Wiring::SendmailAccess => {
-                let snippet = snippet::read_for("sendmail/access-db.mc", endpoint);
-                sendmail::lay_out(&mut root, &mta, &snippet, Place::BeforeMailers)
-            }
-        }
-        .unwrap_or_else(|error| panic!("{wiring:?}: {error}"));
+        let sockets = files.sockets();
+        wiring
+            .lay_out(endpoint, &mut root, &packages, &mta, &sockets)
+            .unwrap_or_else(|error| panic!("{wiring:?}: {error}"));
 
         let mta = root.start(wiring.command(), &mta).expect("unshare is on every system");
         let mut world = World { mta, daemon: None, words: wiring.words(endpoint), files, root, dir, _network: network };
