@@ -1,4 +1,5 @@
 //! rcptmapd.
 
 pub mod config;
+pub mod logging;
 pub mod verdict;
