@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod logging;
+pub mod sys;
 pub mod verdict;
