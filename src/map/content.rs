@@ -11,7 +11,7 @@ use super::HashKey;
 use super::pairs::Pairs;
 use super::rule::{Entry, Grant, Item, Key};
 use super::table::{ClassNumber, DomainNumber, LocalHash, Table, TableBuilder, TooLarge};
-use crate::address::{self, Domain, NoAddress, OddLocalPart};
+use crate::address::{self, NoAddress, OddLocalPart};
 
 /// "Any domain": `office@`.
 pub(super) const ANY_DOMAIN: DomainNumber = DomainNumber(0);
@@ -250,8 +250,8 @@ impl Builder {
             }
             Key::Subdomains { domain } => {
                 self.content.shapes.subdomains = true;
-                let dotted = [b".", domain].concat();
-                let number = self.intern_domain(&dotted)?;
+                let dotted = [b".", address::fold_domain(domain, &mut self.domain)?.bytes()].concat();
+                let number = self.intern_folded(&dotted);
                 self.push(b"", number, &item.grant)
             }
             Key::Domain { domain } => {
@@ -390,7 +390,7 @@ impl Builder {
             return Ok(*number);
         }
         let mut buffer = std::mem::take(&mut self.domain);
-        let number = address::fold_domain(written, &mut buffer).map(|folded| self.intern_folded(folded));
+        let number = address::fold_domain(written, &mut buffer).map(|folded| self.intern_folded(folded.bytes()));
         self.domain = buffer;
         let number = number?;
         self.last_domain.0.clear();
@@ -399,14 +399,14 @@ impl Builder {
         Ok(number)
     }
 
-    fn intern_folded(&mut self, folded: Domain<'_>) -> DomainNumber {
+    fn intern_folded(&mut self, folded: &[u8]) -> DomainNumber {
         let Content { domains, domain_index, key, .. } = &mut self.content;
-        let hash = key.hash_one(folded.bytes());
-        if let Some(&at) = domain_index.find(hash, |&at| *domains[at as usize].name == *folded.bytes()) {
+        let hash = key.hash_one(folded);
+        if let Some(&at) = domain_index.find(hash, |&at| *domains[at as usize].name == *folded) {
             return DomainNumber(at);
         }
         let at = domains.len() as u32;
-        domains.push(ListedDomain { name: folded.bytes().into(), entries: 0, plain: None });
+        domains.push(ListedDomain { name: folded.into(), entries: 0, plain: None });
         domain_index.insert_unique(hash, at, |&at| key.hash_one(&*domains[at as usize].name));
         DomainNumber(at)
     }
