@@ -142,7 +142,7 @@ pub(super) fn is_local(word: &[u8]) -> bool {
 }
 
 /// Where the quoted string that `text` begins with ends; behind the closing quote.
-fn quoted_end(text: &[u8]) -> Result<usize, Fault> {
+pub(super) fn quoted_end(text: &[u8]) -> Result<usize, Fault> {
     let mut bytes = text.iter().enumerate().skip(1);
     while let Some((at, &b)) = bytes.next() {
         match b {
