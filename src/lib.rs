@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod logging;
+pub mod source;
 pub mod sys;
 pub mod verdict;

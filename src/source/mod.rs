@@ -1,0 +1,221 @@
+//! Where recipients come from: what a list says, in any of the formats found in the wild.
+//!
+//! Pure: bytes in, items out, any chunking; no file, clock or log. A parser holds one logical line at most (a cdb file
+//! is the exception), so a list of ten million recipients streams through. Bad lines are faults and never entries;
+//! a source that can't be the whole truth (binary, cut off, exported wrongly) is refused as a whole.
+//!
+//! ```text
+//! chunk -> encoding (BOM, UTF-16) -> lines (LF, CRLF, continuation, limits) -> a format's reader -> Sink
+//! ```
+//!
+//! To add a format: a file with a `Reader` of its own, a row in the table below, a rule in `detect.rs`, and a folder
+//! of examples under `tests/sources/`.
+
+mod access;
+mod action;
+mod detect;
+mod digest;
+mod domains;
+mod encoding;
+mod item;
+mod lines;
+mod plain;
+mod postmap;
+mod syntax;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use detect::{Detection, detect};
+pub use digest::{Collector, Digest, Event, digest, digest_chunks};
+pub use encoding::Encoding;
+pub use item::{
+    Binary, Date, DateError, Disabled, Fault, Grant, Item, Key, Note, Options, Refused, Sink, Skip, Summary,
+};
+
+use encoding::Decoder;
+use lines::{Join, Lines};
+
+/// One format: makes items out of logical lines.
+trait Reader {
+    /// How its lines go on.
+    const JOIN: Join = Join::Never;
+
+    fn new(options: &Options) -> Self;
+
+    /// A logical line without line end and trailing blanks, never longer than 64 KiB. A raw format (`Join::Raw`) gets
+    /// every chunk as it comes.
+    fn line<S: Sink>(&mut self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Refused>;
+
+    /// Nothing follows the `lines` lines; `marked` if an end mark vouches for them.
+    fn end<S: Sink>(&mut self, _lines: u32, _marked: bool, _sink: &mut S) -> Result<(), Refused> {
+        Ok(())
+    }
+}
+
+macro_rules! formats {
+    ($($(#[$doc:meta])* $format:ident, $name:literal, $reader:ty;)*) => {
+        /// The formats of recipient lists.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Format {
+            $($(#[$doc])* $format,)*
+        }
+
+        impl Format {
+            /// Every format.
+            pub const ALL: &[Format] = &[$(Format::$format),*];
+
+            /// Its name in the configuration.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Format::$format => $name,)*
+                }
+            }
+        }
+
+        #[derive(Debug)]
+        enum AnyReader {
+            $($format($reader),)*
+        }
+
+        impl AnyReader {
+            fn new(format: Format, options: &Options) -> AnyReader {
+                match format {
+                    $(Format::$format => AnyReader::$format(<$reader>::new(options)),)*
+                }
+            }
+        }
+
+        /// Runs the body with the reader at hand under its own type.
+        macro_rules! with_reader {
+            ($any:expr, $bound:ident => $body:expr) => {
+                match $any {
+                    $(AnyReader::$format($bound) => $body,)*
+                }
+            };
+        }
+    };
+}
+
+formats! {
+    /// One address a line, with an optional value and `state=`, `until=`, `text=`.
+    Plain, "plain", plain::Plain;
+    /// Text of a Postfix map: relay_recipient_maps, virtual_mailbox_maps, virtual_alias_maps, `postmap -s`.
+    Postmap, "postmap", postmap::Postmap;
+    /// sendmail access file.
+    Access, "access", access::Access;
+    /// One domain a line: relay-domains, virtuserdomain, rcpthosts.
+    Domains, "domains", domains::Domains;
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The text is not the name of a format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown format {0:?}; known are: auto {names}", names = Format::ALL.iter().map(|f| f.name()).collect::<Vec<_>>().join(" "))]
+pub struct FormatError(String);
+
+impl FromStr for Format {
+    type Err = FormatError;
+
+    fn from_str(s: &str) -> Result<Format, FormatError> {
+        Format::ALL.iter().copied().find(|f| f.name() == s).ok_or_else(|| FormatError(s.to_owned()))
+    }
+}
+
+/// Reads one source, chunk by chunk. After an error it has no further meaning.
+#[derive(Debug)]
+pub struct Parser {
+    decoder: Decoder,
+    lines: Lines,
+    reader: AnyReader,
+}
+
+impl Parser {
+    /// A parser for one source.
+    pub fn new(format: Format, options: &Options) -> Parser {
+        Parser { decoder: Decoder::new(), lines: Lines::new(), reader: AnyReader::new(format, options) }
+    }
+
+    /// Takes the next chunk, of any size, cut anywhere.
+    pub fn feed<S: Sink>(&mut self, chunk: &[u8], sink: &mut S) -> Result<(), Refused> {
+        let Parser { decoder, lines, reader } = self;
+        with_reader!(reader, reader => feed(decoder, lines, reader, chunk, sink))
+    }
+
+    /// Nothing follows.
+    pub fn finish<S: Sink>(self, sink: &mut S) -> Result<Summary, Refused> {
+        let Parser { mut decoder, mut lines, mut reader } = self;
+        with_reader!(&mut reader, reader => finish(&mut decoder, &mut lines, reader, sink))
+    }
+}
+
+fn feed<R: Reader, S: Sink>(
+    decoder: &mut Decoder,
+    lines: &mut Lines,
+    reader: &mut R,
+    chunk: &[u8],
+    sink: &mut S,
+) -> Result<(), Refused> {
+    match R::JOIN {
+        Join::Raw => reader.line(0, chunk, sink),
+        _ => decoder.feed(chunk, &mut |text| lines.feed(text, reader, sink)),
+    }
+}
+
+fn finish<R: Reader, S: Sink>(
+    decoder: &mut Decoder,
+    lines: &mut Lines,
+    reader: &mut R,
+    sink: &mut S,
+) -> Result<Summary, Refused> {
+    decoder.finish(&mut |text| lines.feed(text, reader, sink))?;
+    lines.finish(reader, sink)?;
+    if decoder.is_torn() {
+        return Err(Refused::CutOff { line: lines.number(), what: "UTF-16 text with an odd number of bytes" });
+    }
+    reader.end(lines.number(), lines.ended(), sink)?;
+    Ok(Summary { lines: lines.number(), had_end_mark: lines.ended(), encoding: decoder.encoding() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for &format in Format::ALL {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        let error = "postmaps".parse::<Format>().expect_err("no such format");
+        assert!(error.to_string().starts_with("unknown format \"postmaps\"; known are: auto plain postmap"), "{error}");
+    }
+
+    #[test]
+    fn files_that_are_no_text_are_refused_with_advice() {
+        let mut file = vec![0; 12];
+        file.extend_from_slice(&[0x61, 0x15, 0x06, 0]);
+        file.resize(8192, 0);
+        assert_eq!(digest(Format::Postmap, &file).outcome, Err(Refused::Binary(Binary::BerkeleyDb)));
+        assert_eq!(digest(Format::Plain, b"a@example.org\nb\0@example.org\n").outcome, Err(Refused::Nul { line: 2 }));
+    }
+
+    #[test]
+    fn the_summary_counts_lines_and_knows_the_end_mark() {
+        let summary = |text: &[u8]| digest(Format::Plain, text).outcome.map(|s| (s.lines, s.had_end_mark));
+        assert_eq!(summary(b""), Ok((0, false)));
+        assert_eq!(summary(b"a@example.org\n\nb@example.org"), Ok((3, false)));
+        assert_eq!(summary(b"a@example.org\n# end 1 lines\n"), Ok((2, true)));
+        assert_eq!(summary(b"a@example.org\n# end 3 lines\n"), Err(Refused::EndMark { line: 2, said: 3 }));
+    }
+
+    #[test]
+    fn an_odd_utf16_file_is_cut_off() {
+        let outcome = digest(Format::Plain, b"\xff\xfea\0@\0b\0\n\0c").outcome;
+        assert_eq!(outcome, Err(Refused::CutOff { line: 1, what: "UTF-16 text with an odd number of bytes" }));
+    }
+}
