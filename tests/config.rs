@@ -89,7 +89,7 @@ fn without_a_word_everything_has_its_default() {
     assert_eq!(config.log, Log::default());
     assert_eq!(config.sources.len(), 1);
     let source = config.sources.first().expect("one");
-    assert_eq!((source.name.as_str(), source.format.as_str(), source.max_shrink), ("list", "auto", 20));
+    assert_eq!((source.name.as_str(), source.format, source.max_shrink), ("list", None, 20));
     assert_eq!(source.origin, Origin::Path("/etc/list".into()));
     assert!(config.supported().is_ok());
     assert_eq!(config.files, [Path::new("rcptmapd.toml")]);
