@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::FORMATS;
 use super::error::{ConfigError, Place, Problem, SourceMap};
+use super::file::sections;
 use crate::source::Format;
 
 /// What a key can't do yet.
@@ -171,10 +172,26 @@ impl super::Config {
     }
 }
 
+/// Every key that the program acts on, as `section.key`, or `key` at the top of the file: for documents and their tests.
+pub fn keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    let sections = sections();
+    for section in &sections {
+        for key in section.keys {
+            let is_section = section.name.is_empty() && sections.iter().any(|s| s.name == *key);
+            let setting = Setting { section: section.name, key: (*key).to_owned(), values: Vec::new(), offset: 0 };
+            let waits = LATER.iter().any(|l| setting.is(l) && matches!(l.today, Today::Nothing));
+            if !is_section && !waits {
+                keys.push(if section.name.is_empty() { setting.key } else { format!("{}.{key}", section.name) });
+            }
+        }
+    }
+    keys
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::file::sections;
 
     #[test]
     fn every_line_names_a_key_that_there_is() {

@@ -30,7 +30,7 @@ pub use endpoint::{DEFAULT_LISTEN, Endpoint, EndpointError, MAX_UNIX_PATH};
 pub use error::{ConfigError, Place, Problem};
 pub use file::FileConfig;
 pub use filter::{LogFilter, LogFilterError, TOPICS};
-pub use later::NotYet;
+pub use later::{NotYet, keys};
 pub use value::{DomainName, Fault, Leaf, Raw, Value};
 
 use crate::source::Format;
