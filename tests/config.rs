@@ -368,3 +368,30 @@ fn the_units_are_understood_by_systemd() {
         Err(e) => eprintln!("SKIPPED the_units_are_understood_by_systemd: systemd-analyze: {e}"),
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever an editor leaves behind: something is said about a line that there is, and nothing panics.
+    #[test]
+    fn a_damaged_file_is_read_or_refused(
+        cuts in proptest::collection::vec((0usize..6000, 0usize..30, "[\\[\\]=\"'#\\n\\x00-\\x7fü.,{}]{0,6}"), 1..6)
+    ) {
+        let (text, full) = example();
+        for mut text in [text, full] {
+            for (at, len, new) in &cuts {
+                let start = text.floor_char_boundary(at % text.len());
+                let end = text.ceil_char_boundary((start + len).min(text.len()));
+                text.replace_range(start..end, new);
+            }
+            if let Err(e) = parse(&text) {
+                proptest::prop_assert!(!e.problems.is_empty());
+                for problem in &e.problems {
+                    proptest::prop_assert!(problem.place.line <= text.lines().count() + 1, "{problem}");
+                    proptest::prop_assert!(!problem.text.contains(|c: char| c.is_control()), "{problem:?}");
+                    proptest::prop_assert!(problem.text.len() < 1000, "{problem}");
+                }
+            }
+        }
+    }
+}
