@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Datelike, Local, Timelike};
@@ -88,30 +88,7 @@ pub fn init(config: &config::Log, outlets: Outlets) -> Result<&'static Logger, l
     let logger: &'static Logger = Box::leak(Box::new(Logger::new(config, outlets)));
     log::set_logger(logger)?;
     log::set_max_level(config.level.max());
-    let _ = THE_LOG.set(logger); // only one can be set above
     Ok(logger)
-}
-
-/// The log of the program, beside the one that `log` knows only as a trait.
-static THE_LOG: OnceLock<&'static Logger> = OnceLock::new();
-
-/// [`Logger::reopen`] of the log of the program.
-pub fn reopen() {
-    if let Some(logger) = THE_LOG.get() {
-        logger.reopen();
-    }
-}
-
-/// [`Logger::reconfigure`] of the log of the program.
-pub fn reconfigure(config: &config::Log) {
-    if let Some(logger) = THE_LOG.get() {
-        logger.reconfigure(config);
-    }
-}
-
-/// [`Logger::dropped`] of the log of the program.
-pub fn dropped() -> u64 {
-    THE_LOG.get().map_or(0, |logger| logger.dropped())
 }
 
 impl Logger {

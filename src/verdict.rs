@@ -41,14 +41,17 @@ impl fmt::Display for Verdict {
 
 /// A complete SMTP reply of one line: `550 5.1.1 User unknown`.
 ///
-/// Made of printable ASCII only, so it can be put into any of the protocols without further escaping of control bytes.
+/// Made of printable ASCII without double quotes, so it can be put into every protocol, and between quotes in a sendmail
+/// rule, as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reply {
-    code: u16,
-    text: Box<str>,
-    /// `text` starts with the enhanced status code; this is its length there.
+    /// Code, blank, enhanced status code, blank, text.
+    line: Box<str>,
     status_len: u8,
 }
+
+/// Where the enhanced status code begins in a reply line.
+const STATUS_AT: usize = 4;
 
 /// Longest reply line that we send, without CRLF (RFC 5321, 4.5.3.1.5, allows 512 with it).
 pub const MAX_REPLY: usize = 400;
@@ -83,52 +86,62 @@ impl Reply {
         if text.is_empty() {
             return Err(ReplyError::Text);
         }
-        if status.len() + text.len() + 5 > MAX_REPLY {
+        if STATUS_AT + status.len() + 1 + text.len() > MAX_REPLY {
             return Err(ReplyError::Length);
         }
-        let clean: String = text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
-        Ok(Reply { code, text: format!("{status} {clean}").into(), status_len: status.len() as u8 })
+        let clean = |c| match c {
+            '"' => '\'',
+            ' '..='~' => c,
+            _ => '?',
+        };
+        let text: String = text.chars().map(clean).collect();
+        Ok(Reply { line: format!("{code} {status} {text}").into(), status_len: status.len() as u8 })
     }
 
     /// The default for a recipient that does not exist.
     pub fn absent() -> Reply {
-        Reply { code: 550, text: "5.1.1 User unknown".into(), status_len: 5 }
+        Reply { line: "550 5.1.1 User unknown".into(), status_len: 5 }
     }
 
     /// The default for a recipient that we can't tell about now.
     pub fn unknown() -> Reply {
-        Reply { code: 451, text: "4.3.0 Recipient lookup failed, try again later".into(), status_len: 5 }
+        Reply { line: "451 4.3.0 Recipient lookup failed, try again later".into(), status_len: 5 }
+    }
+
+    /// The whole line, without CRLF.
+    pub fn line(&self) -> &str {
+        &self.line
     }
 
     /// The reply code, 400 to 599.
     pub fn code(&self) -> u16 {
-        self.code
+        self.line.bytes().take(3).fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
     }
 
     /// The enhanced status code, as in `5.1.1`.
     pub fn status(&self) -> &str {
-        &self.text[..usize::from(self.status_len)]
+        &self.line[STATUS_AT..STATUS_AT + usize::from(self.status_len)]
     }
 
     /// The text for people, without the codes.
     pub fn text(&self) -> &str {
-        &self.text[usize::from(self.status_len) + 1..]
+        &self.line[STATUS_AT + usize::from(self.status_len) + 1..]
     }
 
     /// Enhanced status code and text: what stands after the reply code.
     pub fn status_and_text(&self) -> &str {
-        &self.text
+        &self.line[STATUS_AT..]
     }
 
     /// Whether it says "try again later" (4xx).
     pub fn is_temporary(&self) -> bool {
-        self.code < 500
+        self.line.starts_with('4')
     }
 }
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.code, self.text)
+        f.write_str(&self.line)
     }
 }
 
@@ -193,8 +206,8 @@ mod tests {
     }
 
     #[test]
-    fn control_and_8bit_bytes_cannot_get_into_a_reply() {
-        let reply = Reply::new(550, "5.1.1", "a\r\nb\u{fc}").expect("a good reply");
-        assert_eq!(reply.text(), "a??b?");
+    fn control_bytes_8bit_bytes_and_quotes_cannot_get_into_a_reply() {
+        let reply = Reply::new(550, "5.1.1", "a\r\nb\u{fc} \"c\"").expect("a good reply");
+        assert_eq!(reply.text(), "a??b? 'c'");
     }
 }

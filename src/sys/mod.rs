@@ -1,5 +1,5 @@
 //! What the operating system has to be asked for at start and at the end: accounts, limits, sockets, the pid file,
-//! systemd. Every call is a safe one; nothing here is used while requests are served, but [`Notifier::watchdog`].
+//! systemd. Every call is a safe one; nothing here is used while requests are served, but [`Notify::watchdog`].
 //!
 //! The order at start:
 //!
@@ -9,9 +9,9 @@
 //! 4. [`daemonise`] (`-D`): the parent ends with status 0, so all that is told by an exit status comes before. Threads
 //!    don't survive it: none may run yet.
 //! 5. the log, [`PidFile::create`] (the number is the final one now), [`drop_privileges`].
-//! 6. threads; the first load; [`Notifier::ready`].
+//! 6. threads; the first load; [`Notify::ready`].
 //!
-//! At the end: [`Notifier::stopping`], the sessions, [`Bound::remove`], [`PidFile::remove`].
+//! At the end: [`Notify::stopping`], the sessions, [`Bound::remove`], [`PidFile::remove`].
 
 mod account;
 mod bind;
@@ -32,7 +32,7 @@ use nix::sys::stat::{Mode, umask};
 pub use account::{Account, Dropped, account, drop_privileges, group_id, is_root, user_id};
 pub use bind::{BindError, Bound, Listener, bind, bind_control, permit, runtime_folder};
 pub use pid_file::PidFile;
-pub use systemd::{Activated, Notifier};
+pub use systemd::{Activated, Notify};
 
 use crate::config::reason;
 
@@ -158,8 +158,8 @@ pub fn private_umask() {
 /// For the loader: at normal priority it would take the processor from the loop for a whole scheduling slice at a time.
 /// `SCHED_IDLE` would serve a little better, but no crate offers it by a safe call. On Linux `setpriority(2)` with the
 /// number 0 is about the calling thread, not the process, whatever POSIX says.
-pub fn lower_priority() -> bool {
-    rustix::process::setpriority_process(None, 19).is_ok()
+pub fn lower_own_priority() -> io::Result<()> {
+    rustix::process::setpriority_process(None, 19).map_err(io::Error::from)
 }
 
 /// Leaves the terminal and becomes a child of init. The parent ends here with status 0.

@@ -92,17 +92,17 @@ fn take(fds: &mut ListenFd, index: usize) -> Result<Listener, String> {
 
 /// The line to systemd. Without one, everything is done and nothing said; an error is never one of ours.
 #[derive(Debug, Default)]
-pub struct Notifier {
+pub struct Notify {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
 }
 
-impl Notifier {
+impl Notify {
     /// As the environment says. After [`super::daemonise`]: the watchdog is for a process by its number.
-    pub fn from_env() -> Notifier {
-        let socket = env::var_os("NOTIFY_SOCKET").and_then(|path| Notifier::connect(&path));
+    pub fn from_env() -> Notify {
+        let socket = env::var_os("NOTIFY_SOCKET").and_then(|path| Notify::connect(&path));
         let watchdog = sd_notify::watchdog_enabled().filter(|_| socket.is_some());
-        Notifier { socket, watchdog }
+        Notify { socket, watchdog }
     }
 
     /// To a socket of that name; `@` is the abstract namespace (the sd-notify crate takes it for a file).
@@ -159,12 +159,12 @@ impl Notifier {
     }
 
     /// We are alive: from the loop itself, so that a loop that hangs is noticed.
-    pub fn alive(&self) {
+    pub fn watchdog(&self) {
         self.send(&[NotifyState::Watchdog]);
     }
 
-    /// How often [`Notifier::alive`] is to be called: twice in the time that systemd waits.
-    pub fn watchdog(&self) -> Option<Duration> {
+    /// How often [`Notify::watchdog`] is to be called: twice in the time that systemd waits.
+    pub fn watchdog_every(&self) -> Option<Duration> {
         self.watchdog.map(|time| time / 2)
     }
 }
@@ -205,7 +205,7 @@ impl AsFd for Listener {
 mod tests {
     use super::*;
 
-    fn pair(abstract_name: bool) -> (UnixDatagram, Notifier, tempfile::TempDir) {
+    fn pair(abstract_name: bool) -> (UnixDatagram, Notify, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a folder");
         let name = if abstract_name {
             format!("@rcptmapd-test-{}", std::process::id())
@@ -218,7 +218,7 @@ mod tests {
         };
         let systemd = UnixDatagram::bind_addr(&address.expect("an address")).expect("a socket");
         systemd.set_nonblocking(true).expect("not blocking");
-        let notify = Notifier { socket: Notifier::connect(OsStr::new(&name)), watchdog: Some(Duration::from_secs(30)) };
+        let notify = Notify { socket: Notify::connect(OsStr::new(&name)), watchdog: Some(Duration::from_secs(30)) };
         assert!(notify.is_connected());
         (systemd, notify, folder)
     }
@@ -244,26 +244,26 @@ mod tests {
             let micros = |t: nix::sys::time::TimeSpec| t.tv_sec() * 1_000_000 + t.tv_nsec() / 1_000;
             assert!((micros(before)..=micros(monotonic())).contains(&usec), "{text}");
             notify.stopping();
-            notify.alive();
+            notify.watchdog();
             notify.extend_timeout(Duration::from_secs(30));
             notify.status("loading");
             let rest: Vec<String> = (0..4).map(|_| read(&systemd)).collect();
             assert_eq!(rest, ["STOPPING=1", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000", "STATUS=loading"]);
-            assert_eq!(notify.watchdog(), Some(Duration::from_secs(15)));
+            assert_eq!(notify.watchdog_every(), Some(Duration::from_secs(15)));
         }
     }
 
     #[test]
     fn a_systemd_that_does_not_read_does_not_block_us() {
         let (_systemd, notify, _folder) = pair(false);
-        (0..5000).for_each(|_| notify.alive());
+        (0..5000).for_each(|_| notify.watchdog());
     }
 
     #[test]
     fn without_systemd_nothing_happens() {
-        let notify = Notifier::default();
+        let notify = Notify::default();
         notify.ready("x");
-        assert!(!notify.is_connected() && notify.watchdog().is_none());
-        assert!(Notifier::connect(OsStr::new("/nonexistent")).is_none() && Notifier::connect(OsStr::new("")).is_none());
+        assert!(!notify.is_connected() && notify.watchdog_every().is_none());
+        assert!(Notify::connect(OsStr::new("/nonexistent")).is_none() && Notify::connect(OsStr::new("")).is_none());
     }
 }

@@ -1,0 +1,395 @@
+//! Mail addresses as MTAs ask for them and lists write them: split, unquote, fold.
+//!
+//! One way for loading and asking, so that what was listed is what is found (DESIGN, section 4, step 0). Addresses are
+//! bytes: a key from sendmail or Exim need not be UTF-8. A folded domain and a folded local part have types of their
+//! own, so that a raw key can't be looked up.
+//!
+//! Specification: RFC 5321 section 4.1.2 (grammar), 4.5.3.1 (sizes), appendix C (source routes); RFC 6531 (8-bit local
+//! parts); RFC 5890 (A-labels).
+
+use std::borrow::Cow;
+
+use idna::uts46::{DnsLength, Hyphens};
+use unicode_normalization::UnicodeNormalization;
+
+/// Longest folded local part, in bytes. RFC 5321 says 64; VERP and BATV addresses in the wild are longer, and the
+/// recipient table stores lengths in one byte.
+pub const MAX_LOCAL_PART: usize = 255;
+/// Longest folded domain, in bytes (RFC 5321, 4.5.3.1.2).
+pub const MAX_DOMAIN: usize = 255;
+
+/// A folded domain: lower-case A-labels, no trailing dot, never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Domain<'a>(&'a [u8]);
+
+/// A folded local part: without quotes, NFC, lower case unless the domain keeps case; never empty, no control bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LocalPart<'a>(&'a [u8]);
+
+impl<'a> Domain<'a> {
+    /// The folded bytes.
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The domains above this one, nearest first: of `a.b.example` `b.example` and `example`.
+    pub fn parents(self) -> impl Iterator<Item = Domain<'a>> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let dot = memchr::memchr(b'.', rest)?;
+            rest = rest.get(dot + 1..)?;
+            (!rest.is_empty()).then_some(Domain(rest))
+        })
+    }
+}
+
+impl<'a> LocalPart<'a> {
+    /// The folded bytes.
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Every way to cut a detail off, longest base first: (base, detail). The base is never empty.
+    pub fn subaddresses(self, delimiters: &'a [u8]) -> impl Iterator<Item = (LocalPart<'a>, &'a [u8])> {
+        let bytes = self.0;
+        (1..bytes.len())
+            .rev()
+            .filter(move |&at| delimiters.contains(&bytes[at]))
+            .map(move |at| (LocalPart(&bytes[..at]), &bytes[at + 1..]))
+    }
+
+    /// What a BATV tag was put in front of: `prvs=0123456789=anna`, `btv1==0123456789==anna`.
+    ///
+    /// BATV draft (draft-levine-smtp-batv-01) and the form that Barracuda's products write. Before the draft settled
+    /// some wrote the tag after the address (`prvs=anna=0123456789`): that is taken as well.
+    pub fn without_batv(self) -> Option<LocalPart<'a>> {
+        let is_tag = |tag: &[u8]| (4..=16).contains(&tag.len()) && tag.iter().all(u8::is_ascii_hexdigit);
+        if let Some(rest) = strip_prefix_any_case(self.0, b"prvs=") {
+            let first = memchr::memchr(b'=', rest)?;
+            if is_tag(&rest[..first]) {
+                return LocalPart::whole(&rest[first + 1..]);
+            }
+            let last = memchr::memrchr(b'=', rest)?;
+            return if is_tag(&rest[last + 1..]) { LocalPart::whole(&rest[..last]) } else { None };
+        }
+        let rest = strip_prefix_any_case(self.0, b"btv1==")?;
+        let end = memchr::memmem::find(rest, b"==")?;
+        if is_tag(&rest[..end]) { LocalPart::whole(&rest[end + 2..]) } else { None }
+    }
+
+    /// Whether this is a well-formed SRS address: `SRS0=HASH=TT=host=user`, `SRS1=HASH=host==...` (any separator of
+    /// `=+-` after the tag).
+    pub fn is_srs(self) -> bool {
+        let parts = |rest: &[u8]| rest.split(|&b| b == b'=').filter(|part| !part.is_empty()).count();
+        for (tag, least) in [(b"srs0", 4), (b"srs1", 3)] {
+            if let Some([b'=' | b'+' | b'-', rest @ ..]) = strip_prefix_any_case(self.0, tag) {
+                return parts(rest) >= least;
+            }
+        }
+        false
+    }
+
+    fn whole(bytes: &'a [u8]) -> Option<LocalPart<'a>> {
+        (!bytes.is_empty()).then_some(LocalPart(bytes))
+    }
+}
+
+fn strip_prefix_any_case<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (head, rest) = bytes.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// Why a key can't be an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoAddress {
+    /// No `@`: and it is not the bare `postmaster` of RFC 5321, 4.5.1.
+    #[error("no domain")]
+    NoDomain,
+    /// Nothing before the `@`.
+    #[error("no local part")]
+    NoLocalPart,
+    /// The domain is empty, over 255 bytes, or no internationalised domain name.
+    #[error("not a domain name")]
+    Domain,
+}
+
+/// Why a local part can't be one of ours, whatever the lists say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OddLocalPart {
+    /// `user%other.example@ours`: a request to relay (RFC 5321, appendix F.2... "percent hack").
+    #[error("percent hack")]
+    PercentHack,
+    /// `other.example!user@ours`: a UUCP path.
+    #[error("bang path")]
+    BangPath,
+    /// A control byte, or nothing at all.
+    #[error("control bytes")]
+    Control,
+    /// Nothing between the quotes.
+    #[error("empty local part")]
+    Empty,
+    /// Over [`MAX_LOCAL_PART`] bytes.
+    #[error("local part of more than 255 bytes")]
+    TooLong,
+}
+
+/// An address cut at its `@`, not yet folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raw<'a> {
+    /// As written, with its quotes.
+    pub local: &'a [u8],
+    /// As written.
+    pub domain: &'a [u8],
+}
+
+/// Cuts `<>` and a source route, and splits at the last `@`.
+pub fn split(key: &[u8]) -> Result<Raw<'_>, NoAddress> {
+    let key = match key {
+        [b'<', inner @ .., b'>'] => inner,
+        _ => key,
+    };
+    let key = without_source_route(key);
+    let at = memchr::memrchr(b'@', key).ok_or(NoAddress::NoDomain)?;
+    let (local, domain) = (&key[..at], &key[at + 1..]);
+    if local.is_empty() {
+        return Err(NoAddress::NoLocalPart);
+    }
+    Ok(Raw { local, domain })
+}
+
+/// Whether the key is the bare `postmaster`, which every SMTP server must accept (RFC 5321, 4.5.1).
+pub fn is_bare_postmaster(key: &[u8]) -> bool {
+    let key = match key {
+        [b'<', inner @ .., b'>'] => inner,
+        _ => key,
+    };
+    key.eq_ignore_ascii_case(b"postmaster")
+}
+
+/// `@a,@b:user@c` is for `user@c` (RFC 5321, appendix C).
+fn without_source_route(key: &[u8]) -> &[u8] {
+    if key.first() != Some(&b'@') {
+        return key;
+    }
+    match memchr::memchr(b':', key) {
+        Some(colon) => &key[colon + 1..],
+        None => key,
+    }
+}
+
+/// Folds a domain into `out` (cleared first): A-labels, lower case, no trailing dot.
+///
+/// ASCII is not validated any further: lists and MTAs have underscores, A-labels of older tables and literals.
+pub fn fold_domain<'b>(domain: &[u8], out: &'b mut Vec<u8>) -> Result<Domain<'b>, NoAddress> {
+    out.clear();
+    let domain = domain.strip_suffix(b".").unwrap_or(domain);
+    if domain.is_ascii() {
+        out.extend(domain.iter().map(u8::to_ascii_lowercase));
+    } else {
+        let uts46 = idna::uts46::Uts46::new();
+        let ascii = uts46
+            .to_ascii(domain, idna::AsciiDenyList::URL, Hyphens::Allow, DnsLength::Ignore)
+            .map_err(|_| NoAddress::Domain)?;
+        out.extend_from_slice(ascii.strip_suffix('.').unwrap_or(&ascii).as_bytes());
+    }
+    // Labels are not empty: `.example.org` is how lists write "everything below", and no domain.
+    let mut last = b'.';
+    for &byte in out.iter() {
+        if byte <= b' ' || byte == 0x7f || (byte == b'.' && last == b'.') {
+            return Err(NoAddress::Domain);
+        }
+        last = byte;
+    }
+    if last == b'.' || out.len() > MAX_DOMAIN {
+        return Err(NoAddress::Domain);
+    }
+    Ok(Domain(out))
+}
+
+/// Folds a local part into `out` (cleared first): quotes and backslashes off, NFC, lower case unless `keep_case`.
+///
+/// A local part that is not UTF-8 keeps its bytes, and only its ASCII letters are folded.
+pub fn fold_local_part<'b>(local: &[u8], keep_case: bool, out: &'b mut Vec<u8>) -> Result<LocalPart<'b>, OddLocalPart> {
+    out.clear();
+    let local = unquote(local);
+    match (local.is_ascii(), std::str::from_utf8(&local)) {
+        (false, Ok(text)) if keep_case => push_chars(text.nfc(), out),
+        (false, Ok(text)) => push_chars(text.chars().flat_map(char::to_lowercase).nfc(), out),
+        _ if keep_case => out.extend_from_slice(&local),
+        _ => out.extend(local.iter().map(u8::to_ascii_lowercase)),
+    }
+    if out.is_empty() {
+        return Err(OddLocalPart::Empty);
+    }
+    if out.len() > MAX_LOCAL_PART {
+        return Err(OddLocalPart::TooLong);
+    }
+    // One pass for the good case; which of the three it was matters only for the message.
+    if out.iter().any(|&b| b < b' ' || b == 0x7f || b == b'%' || b == b'!') {
+        return Err(if out.iter().any(|&b| b < b' ' || b == 0x7f) {
+            OddLocalPart::Control
+        } else if out.contains(&b'%') {
+            OddLocalPart::PercentHack
+        } else {
+            OddLocalPart::BangPath
+        });
+    }
+    Ok(LocalPart(out))
+}
+
+fn push_chars(chars: impl Iterator<Item = char>, out: &mut Vec<u8>) {
+    let mut utf8 = [0; 4];
+    for char in chars {
+        out.extend_from_slice(char.encode_utf8(&mut utf8).as_bytes());
+    }
+}
+
+/// `"a b"` is `a b`, `"anna"` is `anna`, `"a\"b"` is `a"b`: sendmail and Exim ask without the quotes, Postfix with them.
+fn unquote(local: &[u8]) -> Cow<'_, [u8]> {
+    let [b'"', inner @ .., b'"'] = local else { return Cow::Borrowed(local) };
+    if memchr::memchr(b'\\', inner).is_none() {
+        return Cow::Borrowed(inner);
+    }
+    let mut plain = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'\\' => plain.extend(bytes.next()),
+            _ => plain.push(byte),
+        }
+    }
+    Cow::Owned(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fold(key: &str) -> Result<String, String> {
+        fold_bytes(key.as_bytes(), false).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn fold_bytes(key: &[u8], keep_case: bool) -> Result<Vec<u8>, String> {
+        let raw = split(key).map_err(|e| e.to_string())?;
+        let (mut local, mut domain) = (Vec::new(), Vec::new());
+        let domain = fold_domain(raw.domain, &mut domain).map_err(|e| e.to_string())?;
+        let local = fold_local_part(raw.local, keep_case, &mut local).map_err(|e| e.to_string())?;
+        Ok([local.bytes(), b"@", domain.bytes()].concat())
+    }
+
+    #[test]
+    fn addresses_are_folded() {
+        for (key, folded) in [
+            ("Anna@Example.ORG", "anna@example.org"),
+            ("<anna@example.org>", "anna@example.org"),
+            ("anna@example.org.", "anna@example.org"),
+            ("<@a.example,@b.example:anna@example.org>", "anna@example.org"),
+            ("\"anna\"@example.org", "anna@example.org"),
+            ("\"A b\"@example.org", "a b@example.org"),
+            ("a b@example.org", "a b@example.org"),
+            (r#""a\"b"@example.org"#, "a\"b@example.org"),
+            ("\"a@b\"@example.org", "a@b@example.org"),
+            ("J\u{dc}RGEN@example.org", "j\u{fc}rgen@example.org"),
+            ("Ju\u{308}rgen@example.org", "j\u{fc}rgen@example.org"),
+            ("anna@B\u{dc}CHER.example", "anna@xn--bcher-kva.example"),
+            ("anna@bu\u{308}cher.example", "anna@xn--bcher-kva.example"),
+            ("anna@XN--Bcher-KVA.example", "anna@xn--bcher-kva.example"),
+            ("anna@[192.0.2.1]", "anna@[192.0.2.1]"),
+        ] {
+            assert_eq!(fold(key), Ok(folded.to_owned()), "{key}");
+        }
+        assert_eq!(fold_bytes(b"J\xdcrgen@example.org", false), Ok(b"j\xdcrgen@example.org".to_vec()));
+        assert_eq!(fold_bytes(b"Anna@Example.org", true), Ok(b"Anna@example.org".to_vec()));
+    }
+
+    #[test]
+    fn what_is_no_address() {
+        for (key, why) in [
+            ("anna", "no domain"),
+            ("", "no domain"),
+            ("*", "no domain"),
+            ("@example.org", "no local part"),
+            ("<@example.org>", "no local part"),
+            ("anna@", "not a domain name"),
+            ("anna@.", "not a domain name"),
+            ("anna@..", "not a domain name"),
+            ("anna@.example.org", "not a domain name"),
+            ("anna@example..org", "not a domain name"),
+            ("anna@example.org..", "not a domain name"),
+            ("anna@\u{ad}", "not a domain name"),
+            ("anna@b\u{fc}cher\u{ff20}example", "not a domain name"),
+            ("anna@exa mple.org", "not a domain name"),
+            ("anna@example.org ", "not a domain name"),
+            ("\"\"@example.org", "empty local part"),
+            ("anna%x.example@example.org", "percent hack"),
+            ("x.example!anna@example.org", "bang path"),
+            ("an\tna@example.org", "control bytes"),
+            ("an\0na@example.org", "control bytes"),
+        ] {
+            assert_eq!(fold(key), Err(why.to_owned()), "{key:?}");
+        }
+        assert_eq!(fold(&format!("{}@example.org", "a".repeat(256))), Err("local part of more than 255 bytes".into()));
+        assert_eq!(fold(&format!("a@{}.org", "b".repeat(255))), Err("not a domain name".into()));
+    }
+
+    #[test]
+    fn details_are_cut_longest_base_first() {
+        let cut = |local: &'static str, delimiters: &'static str| -> Vec<(String, String)> {
+            LocalPart(local.as_bytes())
+                .subaddresses(delimiters.as_bytes())
+                .map(|(base, detail)| {
+                    (String::from_utf8_lossy(base.bytes()).into(), String::from_utf8_lossy(detail).into())
+                })
+                .collect()
+        };
+        assert_eq!(cut("a+b-c", "+-"), [("a+b".into(), "c".into()), ("a".into(), "b-c".into())]);
+        assert_eq!(cut("a+", "+"), [("a".into(), "".into())]);
+        assert_eq!(cut("+a", "+"), []);
+        assert_eq!(cut("a+b", ""), []);
+    }
+
+    #[test]
+    fn tags_are_taken_off() {
+        let plain = |local: &'static str| {
+            LocalPart(local.as_bytes()).without_batv().map(|l| String::from_utf8_lossy(l.bytes()).into_owned())
+        };
+        assert_eq!(plain("prvs=0417ab=anna"), Some("anna".into()));
+        assert_eq!(plain("prvs=0123456789=a=b+c"), Some("a=b+c".into()));
+        assert_eq!(plain("prvs=anna=0123456789"), Some("anna".into()));
+        assert_eq!(plain("btv1==0123456789==anna"), Some("anna".into()));
+        for none in ["anna", "prvs=anna", "prvs=", "prvs==anna", "prvs=0123=", "btv1==0123456789", "btv1==xyz==anna"] {
+            assert_eq!(plain(none), None, "{none}");
+        }
+        assert!(LocalPart(b"srs0=hhh=tt=example.org=anna").is_srs());
+        assert!(LocalPart(b"SRS0+hhh=tt=example.org=anna").is_srs());
+        assert!(LocalPart(b"srs1=hhh=example.org==hhh=tt=example.net=anna").is_srs());
+        for none in ["srs0", "srs0=", "srs0=a=b", "srs0anna", "srs2=a=b=c=d", "anna"] {
+            assert!(!LocalPart(none.as_bytes()).is_srs(), "{none}");
+        }
+    }
+
+    #[test]
+    fn the_bare_postmaster() {
+        assert!(is_bare_postmaster(b"Postmaster") && is_bare_postmaster(b"<postmaster>"));
+        assert!(!is_bare_postmaster(b"postmaster@example.org") && !is_bare_postmaster(b"root"));
+    }
+
+    proptest! {
+        #[test]
+        fn folding_is_idempotent(local in "\\PC{1,30}", domain in "[a-zA-Z\u{e4}\u{dc}\u{130}\u{df}.-]{1,20}") {
+            if let Ok(once) = fold(&format!("{local}@{domain}")) {
+                // A folded local part carries no quotes any more; asking with the very same bytes must find it, unless
+                // the bytes by themselves are a quoted string or a route again.
+                prop_assume!(!once.starts_with(['"', '@', '<']));
+                prop_assert_eq!(fold(&once), Ok(once.clone()));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_folded_without_panic(key in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = fold_bytes(&key, false);
+            let _ = fold_bytes(&key, true);
+        }
+    }
+}

@@ -1,0 +1,1139 @@
+//! The snapshot: our domains, their policies, and the contents of all sources; and the one way to look an address up.
+//!
+//! [`Snapshot::lookup`] is the order of DESIGN, section 4. The maps, the control socket and `explain` all call it; what
+//! `explain` prints is what its [`Trace`] was told on the way.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::HashKey;
+use super::content::{ANY_DOMAIN, Content, mark};
+use super::rule::Entry;
+use super::table::{DomainNumber, LocalHash};
+use crate::address::{self, Domain, LocalPart, NoAddress};
+use crate::verdict::{Reply, Verdict};
+
+/// What holds for a group of our domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Domains below are ours as well.
+    pub subdomains: bool,
+    /// The main domain whose recipients this one has, too (folded).
+    pub same_as: Option<Box<[u8]>>,
+    /// Whether refusals are carried out.
+    pub mode: Mode,
+    /// Characters that part a local part from its detail (RFC 5233).
+    pub delimiters: Box<[u8]>,
+    /// Local parts keep their case.
+    pub case_sensitive: bool,
+    /// Local parts that exist without being listed (folded); `postmaster` always does.
+    pub always: Vec<Box<[u8]>>,
+    /// Take BATV tags off.
+    pub batv: bool,
+    /// A well-formed SRS address exists.
+    pub srs: bool,
+    /// The reply for who does not exist.
+    pub absent: Reply,
+    /// The reply when we can't tell.
+    pub unknown: Reply,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            subdomains: false,
+            same_as: None,
+            mode: Mode::Enforce,
+            delimiters: (*b"+").into(),
+            case_sensitive: false,
+            always: Vec::new(),
+            batv: true,
+            srs: false,
+            absent: Reply::absent(),
+            unknown: Reply::unknown(),
+        }
+    }
+}
+
+/// Whether a domain's refusals are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    #[default]
+    Enforce,
+    /// Everybody exists; who would have been refused is logged and counted.
+    Warn,
+    /// Everybody exists.
+    Off,
+}
+
+/// Domains that share a policy.
+#[derive(Clone, Debug)]
+pub struct DomainGroup {
+    /// Folded names.
+    pub names: Vec<Box<[u8]>>,
+    /// What holds for them.
+    pub policy: Policy,
+}
+
+/// A source as the snapshot sees it.
+#[derive(Clone)]
+pub struct Source {
+    /// Its name in the configuration.
+    pub name: Box<str>,
+    /// The higher wins.
+    pub priority: i32,
+    /// What it lists; `None`: never read, and nothing saved.
+    pub content: Option<Arc<Content>>,
+}
+
+/// One of our domains.
+#[derive(Clone, Debug)]
+pub struct RelayDomain {
+    /// Folded name.
+    pub name: Box<[u8]>,
+    policy: u32,
+    /// Where a name that is not listed here may be listed still: the main domain, or the parent.
+    next: Option<u32>,
+    /// Some content lists local parts as written, here or where the names go on.
+    keeps_case: bool,
+}
+
+/// No number: this content does not name the domain.
+const NOT_NAMED: u32 = u32::MAX;
+
+/// The immutable directory out of which every answer comes.
+pub struct Snapshot {
+    sources: Vec<Source>,
+    /// Contents of `sources`, highest priority first; the number is the place in `sources`.
+    contents: Vec<(usize, Arc<Content>)>,
+    key: HashKey,
+    domains: Vec<RelayDomain>,
+    index: HashTable<u32>,
+    /// For each domain, its number in each content.
+    numbers: Vec<u32>,
+    policies: Vec<Policy>,
+    /// Priority of the highest source that was never read.
+    missing: Option<i32>,
+    /// All of our domains are known: what is none of them is foreign.
+    domains_known: bool,
+    /// Domains from an alias or a subdomain to the last that its names may be listed at. A circle ends there, too.
+    longest_chain: usize,
+    /// Some content has the shape at all.
+    any_domain: bool,
+    detail: bool,
+    below: bool,
+    prefixes: Vec<u8>,
+}
+
+/// Space that look-ups use again and again, so that they need no allocation.
+#[derive(Default)]
+pub struct Scratch {
+    domain: Vec<u8>,
+    local: Vec<u8>,
+    lower: Vec<u8>,
+    marked: Vec<u8>,
+    kept: Vec<u8>,
+}
+
+impl Scratch {
+    /// A buffer for a domain to be folded into.
+    pub fn domain_buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.domain
+    }
+}
+
+/// A step of the look-up, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    /// Could it be an address at all?
+    Parse,
+    /// Is the domain ours?
+    Domain,
+    /// Is the recipient listed as it is?
+    Exact,
+    /// Does the name exist without being listed?
+    Always,
+    /// A tag was taken off, or is proof by itself.
+    Unwrap,
+    /// Listed without its detail, or by a detail wildcard.
+    Detail,
+    /// Listed for any domain.
+    AnyDomain,
+    /// A prefix wildcard.
+    Prefix,
+    /// The domain's catch-all.
+    CatchAll,
+    /// A catch-all of a parent domain.
+    Subdomains,
+    /// Nothing said anything: the domain's way to verify decides.
+    Verify,
+}
+
+impl Step {
+    /// The word for people and programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Parse => "parse",
+            Step::Domain => "domain",
+            Step::Exact => "exact",
+            Step::Always => "always",
+            Step::Unwrap => "unwrap",
+            Step::Detail => "detail",
+            Step::AnyDomain => "any-domain",
+            Step::Prefix => "prefix",
+            Step::CatchAll => "catch-all",
+            Step::Subdomains => "subdomains",
+            Step::Verify => "verify",
+        }
+    }
+}
+
+/// An entry that was found, and the place of its source in the snapshot's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit<'s> {
+    /// What it says.
+    pub entry: &'s Entry,
+    /// Whose entry it is: see [`Snapshot::sources`].
+    pub source: usize,
+}
+
+/// Hears of every step of a look-up. The unit type hears nothing and costs nothing.
+pub trait Trace {
+    /// `key` was looked for at `domain`, with this result.
+    fn step(&mut self, step: Step, key: &[u8], domain: &[u8], hit: Option<Hit<'_>>) {
+        let _ = (step, key, domain, hit);
+    }
+
+    /// Something that is no look-up: why an address is none of ours, a tag that was taken off.
+    fn note(&mut self, step: Step, text: &dyn std::fmt::Display) {
+        let _ = (step, text);
+    }
+}
+
+impl Trace for () {}
+
+/// The result of a look-up.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'s, 'k> {
+    /// What to answer.
+    pub verdict: Verdict,
+    /// The step that decided.
+    pub step: Step,
+    /// The entry that decided, if it was one.
+    pub hit: Option<Hit<'s>>,
+    /// What holds for the domain; `None` when it is not ours.
+    pub policy: Option<&'s Policy>,
+    /// The address as it was looked for: local part (empty for a foreign one) and domain.
+    pub address: Option<(&'k [u8], &'k [u8])>,
+    /// What the verdict would be if the domain's refusals were carried out (`mode`).
+    pub enforced: Verdict,
+}
+
+impl<'s> Found<'s, '_> {
+    /// The reply that refuses the recipient: the entry's own, else the domain's.
+    pub fn refusal(&self) -> Option<&'s Reply> {
+        match self.hit.map(|hit| hit.entry) {
+            Some(Entry::Refuse(Some(reply))) => Some(reply),
+            _ => self.policy.map(|policy| &policy.absent),
+        }
+    }
+
+    /// The reply that puts the client off.
+    pub fn deferral(&self) -> Option<&'s Reply> {
+        match self.hit.map(|hit| hit.entry) {
+            Some(Entry::Refuse(Some(reply))) if reply.is_temporary() => Some(reply),
+            _ => self.policy.map(|policy| &policy.unknown),
+        }
+    }
+
+    /// The list's own word for the recipient; empty without one.
+    pub fn value(&self) -> &'s [u8] {
+        match self.hit.map(|hit| hit.entry) {
+            Some(Entry::Accept { value }) => value,
+            _ => b"",
+        }
+    }
+}
+
+impl Snapshot {
+    /// Joins sources and domains. `groups`: our domains; without any, every domain that a source names is ours under
+    /// `implied`. `groups_complete`: every domain file could be read.
+    pub fn new(
+        key: HashKey,
+        sources: Vec<Source>,
+        groups: Vec<DomainGroup>,
+        groups_complete: bool,
+        implied: Policy,
+    ) -> Snapshot {
+        let mut contents: Vec<(usize, Arc<Content>)> = sources
+            .iter()
+            .enumerate()
+            .filter_map(|(at, source)| source.content.as_ref().map(|content| (at, Arc::clone(content))))
+            .collect();
+        // Stable: among equals the order of the configuration stays.
+        contents.sort_by_key(|&(at, _)| std::cmp::Reverse(sources[at].priority));
+        let missing = sources.iter().filter(|s| s.content.is_none()).map(|s| s.priority).max();
+        let shapes = || contents.iter().map(|(_, content)| content.shapes());
+        let mut prefixes: Vec<u8> = shapes().flat_map(|shapes| shapes.prefixes.iter().copied()).collect();
+        prefixes.sort_unstable_by(|a, b| b.cmp(a));
+        prefixes.dedup();
+        let mut snapshot = Snapshot {
+            any_domain: shapes().any(|shapes| shapes.any_domain),
+            detail: shapes().any(|shapes| shapes.detail),
+            below: shapes().any(|shapes| shapes.subdomains),
+            prefixes,
+            sources,
+            contents,
+            key,
+            domains: Vec::new(),
+            index: HashTable::new(),
+            numbers: Vec::new(),
+            policies: Vec::new(),
+            missing,
+            domains_known: groups_complete,
+            longest_chain: 0,
+        };
+        if groups.is_empty() {
+            snapshot.imply_domains(implied);
+        } else {
+            snapshot.declare_domains(groups);
+        }
+        snapshot.join();
+        snapshot
+    }
+
+    /// Before the first load: nothing is known, not even which domains are ours.
+    pub fn empty() -> Snapshot {
+        let never_read = Source { name: "".into(), priority: 0, content: None };
+        let key = HashKey::with_seeds(1, 2, 3, 4);
+        Snapshot::new(key, vec![never_read], Vec::new(), false, Policy::default())
+    }
+
+    /// The sources, in the order of the configuration.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// Our domains.
+    pub fn domains(&self) -> &[RelayDomain] {
+        &self.domains
+    }
+
+    /// What holds for one of [`Snapshot::domains`].
+    pub fn policy(&self, domain: &RelayDomain) -> &Policy {
+        &self.policies[domain.policy as usize]
+    }
+
+    /// Keys in all sources, foreign domains included.
+    pub fn len(&self) -> usize {
+        self.contents.iter().map(|(_, content)| content.len()).sum()
+    }
+
+    /// Whether no source lists anything.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether every source has been read, and every domain file.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_none() && self.domains_known
+    }
+
+    /// Keys of a content whose domain is none of ours.
+    pub fn foreign_keys(&self, content: &Content) -> usize {
+        content
+            .domains()
+            .filter(|(name, _)| {
+                let name = name.strip_prefix(b".").unwrap_or(name);
+                self.relay_domain(name).is_none()
+            })
+            .map(|(_, entries)| entries)
+            .sum()
+    }
+
+    /// What an access file says about a key that is no recipient of ours; `folded` is in lower case.
+    pub fn pair(&self, folded: &[u8]) -> Option<&[u8]> {
+        self.contents.iter().find_map(|(_, content)| content.pairs().find(folded))
+    }
+
+    /// Whether all of our domains are known, so that another one is foreign.
+    pub fn domains_known(&self) -> bool {
+        self.domains_known
+    }
+
+    /// The domain of ours that a folded name is, or lies below.
+    pub fn relay_domain(&self, name: &[u8]) -> Option<&RelayDomain> {
+        self.covering(name).map(|at| &self.domains[at])
+    }
+
+    fn covering(&self, name: &[u8]) -> Option<usize> {
+        if let Some(at) = self.find_domain(name) {
+            return Some(at);
+        }
+        let mut rest = name;
+        while let Some(dot) = memchr::memchr(b'.', rest) {
+            rest = &rest[dot + 1..];
+            if let Some(at) = self.find_domain(rest)
+                && self.policy(&self.domains[at]).subdomains
+            {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// Looks an address up, in the order of DESIGN, section 4.
+    pub fn lookup<'s, 'k, T: Trace>(&'s self, key: &[u8], scratch: &'k mut Scratch, trace: &mut T) -> Found<'s, 'k> {
+        let Scratch { domain, local, lower, marked, kept } = scratch;
+        let undecided =
+            |verdict, step| Found { verdict, step, hit: None, policy: None, address: None, enforced: verdict };
+        let raw = match address::split(key) {
+            Ok(raw) => raw,
+            Err(NoAddress::NoDomain) if address::is_bare_postmaster(key) => {
+                trace.note(Step::Always, &"every SMTP server has the bare postmaster (RFC 5321, 4.5.1)");
+                local.clear();
+                local.extend_from_slice(b"postmaster");
+                return Found { address: Some((local, b"")), ..undecided(Verdict::Exists, Step::Always) };
+            }
+            Err(why) => {
+                trace.note(Step::Parse, &why);
+                return undecided(Verdict::Foreign, Step::Parse);
+            }
+        };
+        let domain = match address::fold_domain(raw.domain, domain) {
+            Ok(domain) => domain,
+            Err(why) => {
+                trace.note(Step::Parse, &why);
+                return undecided(Verdict::Foreign, Step::Parse);
+            }
+        };
+        let Some(ours) = self.covering(domain.bytes()) else {
+            let verdict = if self.domains_known { Verdict::Foreign } else { Verdict::Unknown };
+            trace.step(Step::Domain, b"", domain.bytes(), None);
+            return Found { address: Some((b"", domain.bytes())), ..undecided(verdict, Step::Domain) };
+        };
+        let policy = self.policy(&self.domains[ours]);
+        trace.step(Step::Domain, &self.domains[ours].name, domain.bytes(), None);
+        let finding = |enforced: Verdict, step: Step, hit: Option<Hit<'s>>, local: &'k [u8]| {
+            let verdict = if policy.mode == Mode::Enforce { enforced } else { Verdict::Exists };
+            let address = Some((local, domain.bytes()));
+            Found { verdict, step, hit, policy: Some(policy), address, enforced }
+        };
+        let keeps_case = self.domains[ours].keeps_case;
+        let local = match address::fold_local_part(raw.local, keeps_case, local) {
+            Ok(local) => local,
+            Err(odd) => {
+                trace.note(Step::Parse, &odd);
+                return finding(Verdict::Absent, Step::Parse, None, b"");
+            }
+        };
+        let name = if keeps_case {
+            Name { lower: address::fold_local_part(raw.local, false, lower).unwrap_or(local), kept: Some(local) }
+        } else {
+            Name { lower: local, kept: None }
+        };
+        let mut search = Search { snapshot: self, ours, policy, domain, marked, kept, trace };
+        let (step, decision) = search.all_steps(name);
+        let (verdict, hit) = match decision {
+            Decision::Exists(hit) => (Verdict::Exists, hit),
+            Decision::Refused(hit) if temporary(hit.entry) => (Verdict::Unknown, Some(hit)),
+            Decision::Refused(hit)
+                if self.missing.is_none_or(|missing| search.is_certain(name, step, hit, missing)) =>
+            {
+                (Verdict::Absent, Some(hit))
+            }
+            Decision::Refused(hit) => (Verdict::Unknown, Some(hit)),
+            Decision::NotListed => (if self.missing.is_some() { Verdict::Unknown } else { Verdict::Absent }, None),
+        };
+        finding(verdict, step, hit, local.bytes())
+    }
+
+    fn find_domain(&self, name: &[u8]) -> Option<usize> {
+        let same = |&at: &u32| *self.domains[at as usize].name == *name;
+        self.index.find(self.key.hash_one(name), same).map(|&at| at as usize)
+    }
+
+    /// The entry of the highest source that has one; among equals a refusal wins, and one for good before one for now.
+    #[inline]
+    fn best<'s>(&'s self, entry_in: impl Fn(usize, &'s Content) -> Option<&'s Entry>) -> Option<Hit<'s>> {
+        let mut best: Option<Hit<'s>> = None;
+        for (place, (source, content)) in self.contents.iter().enumerate() {
+            if best.is_some_and(|best| self.sources[best.source].priority > self.sources[*source].priority) {
+                break;
+            }
+            let Some(entry) = entry_in(place, content) else { continue };
+            let hit = Hit { entry, source: *source };
+            if !entry.accepts() && !temporary(entry) {
+                return Some(hit);
+            }
+            if best.is_none_or(|best| best.entry.accepts() && !entry.accepts()) {
+                best = Some(hit);
+            }
+        }
+        best
+    }
+
+    /// The entry for a key at one of our domains.
+    #[inline]
+    fn best_at(&self, key: Key<'_>, domain: usize) -> Option<Hit<'_>> {
+        let first = domain * self.contents.len();
+        self.best(|place, content| {
+            let number = self.numbers[first + place];
+            if number == NOT_NAMED {
+                return None;
+            }
+            let number = DomainNumber(number);
+            match key.kept {
+                Some((hash, kept)) if content.keeps_case(number) => content.get(hash, number, kept),
+                _ => content.get(key.hash, number, key.lower),
+            }
+        })
+    }
+
+    /// The entry for a key at any domain.
+    fn best_anywhere(&self, lower: &[u8]) -> Option<Hit<'_>> {
+        let hash = LocalHash::of(lower, &self.key);
+        self.best(|_, content| content.get(hash, ANY_DOMAIN, lower))
+    }
+
+    /// Adds a domain, unless it is there. Below one whose subdomains are ours it has that one's policy, and its names go
+    /// on there; else it has `policy`, and without one it is not ours.
+    fn add_domain(&mut self, name: &[u8], policy: Option<u32>, below: bool) {
+        if self.find_domain(name).is_some() {
+            return;
+        }
+        let above = if below { self.covering(name) } else { None };
+        let Some(policy) = above.map(|above| self.domains[above].policy).or(policy) else { return };
+        let at = self.domains.len() as u32;
+        let next = above.map(|above| above as u32);
+        self.domains.push(RelayDomain { name: name.into(), policy, next, keeps_case: false });
+        let Snapshot { index, domains, key, .. } = self;
+        index.insert_unique(key.hash_one(name), at, |&at| key.hash_one(&*domains[at as usize].name));
+    }
+
+    /// No domain is declared: those that a source names are ours, and are all known once every source was read.
+    fn imply_domains(&mut self, implied: Policy) {
+        self.domains_known &= self.missing.is_none();
+        let with_subdomains = Policy { subdomains: true, ..implied.clone() };
+        self.policies = vec![implied, with_subdomains];
+        // `@.lab.example.org` makes lab.example.org's subdomains ours.
+        self.add_named_domains(|name| match name.strip_prefix(b".") {
+            Some(below) => Some((below, Some(1))),
+            None => Some((name, Some(0))),
+        });
+    }
+
+    fn declare_domains(&mut self, groups: Vec<DomainGroup>) {
+        for group in groups {
+            let policy = self.policies.len() as u32;
+            self.policies.push(group.policy);
+            for name in &group.names {
+                self.add_domain(name, Some(policy), false);
+            }
+        }
+        // A subdomain that some source names gets its own numbers.
+        self.add_named_domains(|name| (!name.starts_with(b".")).then_some((name, None)));
+    }
+
+    /// Adds the domains that sources name, under the policy that `wanted` gives them; upper ones first, so that it does
+    /// not depend on the order of the lists. Of two policies for a name the later one counts.
+    fn add_named_domains(&mut self, wanted: impl Fn(&[u8]) -> Option<(&[u8], Option<u32>)>) {
+        let contents: Vec<_> = self.contents.iter().map(|(_, content)| Arc::clone(content)).collect();
+        let names = contents.iter().flat_map(|content| content.domains());
+        let mut names: Vec<_> = names.filter_map(|(name, _)| wanted(name)).collect();
+        names.sort_by_cached_key(|&(name, policy)| {
+            (memchr::memchr_iter(b'.', name).count(), name, std::cmp::Reverse(policy))
+        });
+        for (name, policy) in names {
+            self.add_domain(name, policy, true);
+        }
+    }
+
+    /// Sets `next` of alias domains, and looks up every domain's number in every content.
+    fn join(&mut self) {
+        for at in 0..self.domains.len() {
+            // A subdomain's names go on to the domain above it first, and from there to that one's main domain.
+            if self.domains[at].next.is_none() {
+                let main = self.policy(&self.domains[at]).same_as.as_deref().and_then(|main| self.covering(main));
+                self.domains[at].next = main.filter(|&main| main != at).map(|main| main as u32);
+            }
+        }
+        self.numbers = self
+            .domains
+            .iter()
+            .flat_map(|domain| {
+                self.contents.iter().map(|(_, content)| content.domain(&domain.name).map_or(NOT_NAMED, |n| n.0))
+            })
+            .collect();
+        for at in 0..self.domains.len() {
+            let mut chain = vec![at];
+            let mut next = self.domains[at].next;
+            while let Some(at) = next.map(|at| at as usize).filter(|at| !chain.contains(at)) {
+                chain.push(at);
+                next = self.domains[at].next;
+            }
+            self.longest_chain = self.longest_chain.max(chain.len());
+            self.domains[at].keeps_case = chain.iter().any(|&at| self.is_listed_as_written(at));
+        }
+    }
+
+    fn is_listed_as_written(&self, domain: usize) -> bool {
+        let numbers = self.numbers.iter().skip(domain * self.contents.len());
+        self.contents.iter().zip(numbers).any(|((_, content), &number)| content.keeps_case(DomainNumber(number)))
+    }
+}
+
+/// A local part as it is looked for.
+#[derive(Clone, Copy)]
+struct Name<'l> {
+    lower: LocalPart<'l>,
+    /// As written, where some list keeps the case. One domain may and its alias may not: each is asked in its own way.
+    kept: Option<LocalPart<'l>>,
+}
+
+impl<'l> Name<'l> {
+    fn subaddresses(self, delimiters: &'l [u8]) -> impl Iterator<Item = (Name<'l>, &'l [u8])> {
+        let mut kept = self.kept.map(|kept| kept.subaddresses(delimiters));
+        self.lower.subaddresses(delimiters).map(move |(lower, detail)| {
+            let kept = kept.as_mut().and_then(|kept| kept.next()).map(|(base, _)| base);
+            (Name { lower, kept }, detail)
+        })
+    }
+
+    fn without_batv(self) -> Option<Name<'l>> {
+        let kept = self.kept.and_then(|kept| kept.without_batv());
+        Some(Name { lower: self.lower.without_batv()?, kept })
+    }
+}
+
+/// A (marked) local part under its hash.
+#[derive(Clone, Copy)]
+struct Key<'l> {
+    hash: LocalHash,
+    lower: &'l [u8],
+    kept: Option<(LocalHash, &'l [u8])>,
+}
+
+impl<'l> Key<'l> {
+    #[inline]
+    fn new(lower: &'l [u8], kept: Option<&'l [u8]>, key: &HashKey) -> Key<'l> {
+        let kept = kept.map(|kept| (LocalHash::of(kept, key), kept));
+        Key { hash: LocalHash::of(lower, key), lower, kept }
+    }
+
+    #[inline]
+    fn of(name: Name<'l>, key: &HashKey) -> Key<'l> {
+        Key::new(name.lower.bytes(), name.kept.map(|kept| kept.bytes()), key)
+    }
+}
+
+fn temporary(entry: &Entry) -> bool {
+    matches!(entry, Entry::Refuse(Some(reply)) if reply.is_temporary())
+}
+
+enum Decision<'s> {
+    Exists(Option<Hit<'s>>),
+    Refused(Hit<'s>),
+    NotListed,
+}
+
+/// One look-up in a domain of ours.
+struct Search<'s, 'a, T> {
+    snapshot: &'s Snapshot,
+    /// Its place in the snapshot's list.
+    ours: usize,
+    policy: &'s Policy,
+    /// The domain that was asked for: ours, or one below it.
+    domain: Domain<'a>,
+    marked: &'a mut Vec<u8>,
+    kept: &'a mut Vec<u8>,
+    trace: &'a mut T,
+}
+
+impl<'s, T: Trace> Search<'s, '_, T> {
+    fn all_steps(&mut self, name: Name<'_>) -> (Step, Decision<'s>) {
+        if let Some(found) = self.named(name) {
+            return found;
+        }
+        let name = match self.unwrapped(name) {
+            Unwrapped::Proof => return (Step::Unwrap, Decision::Exists(None)),
+            Unwrapped::Plain(plain) => {
+                self.trace.note(Step::Unwrap, &"without its BATV tag");
+                if let Some(found) = self.named(plain) {
+                    return found;
+                }
+                plain
+            }
+            Unwrapped::NoTag => name,
+        };
+        if let Some(found) = self.without_detail(name) {
+            return found;
+        }
+        if self.snapshot.any_domain
+            && let Some(hit) = self.any_domain(name.lower)
+        {
+            return (Step::AnyDomain, decide(hit));
+        }
+        if let Some(hit) = self.prefix(name) {
+            return (Step::Prefix, decide(hit));
+        }
+        if let Some(hit) = self.catch_all(name.lower) {
+            return (Step::CatchAll, decide(hit));
+        }
+        if self.snapshot.below
+            && let Some(hit) = self.subdomains()
+        {
+            return (Step::Subdomains, decide(hit));
+        }
+        (Step::Verify, Decision::NotListed)
+    }
+
+    /// Whether a refusal stands, whatever a source of priority `missing` that was never read may say: it is about the very
+    /// address that was asked for, so that no other entry comes before it, and that source does not outrank it.
+    fn is_certain(&self, name: Name<'_>, step: Step, hit: Hit<'_>, missing: i32) -> bool {
+        let snapshot = self.snapshot;
+        step == Step::Exact
+            && missing <= snapshot.sources[hit.source].priority
+            && *snapshot.domains[self.ours].name == *self.domain.bytes()
+            && snapshot.best_at(Key::of(name, &snapshot.key), self.ours) == Some(hit)
+    }
+
+    /// Listed as it is, or one of the names that exist always.
+    fn named(&mut self, name: Name<'_>) -> Option<(Step, Decision<'s>)> {
+        let hit = self.in_chain(Step::Exact, Key::of(name, &self.snapshot.key));
+        let lower = name.lower.bytes();
+        let postmaster = lower == b"postmaster";
+        match hit {
+            // An explicit refusal of postmaster is against RFC 5321, 4.5.1; the load has warned about it.
+            Some(hit) if hit.entry.accepts() || !postmaster => return Some((Step::Exact, decide(hit))),
+            _ => {}
+        }
+        if postmaster || self.policy.always.iter().any(|always| **always == *lower) {
+            self.trace.note(Step::Always, &"exists without being listed");
+            return Some((Step::Always, Decision::Exists(None)));
+        }
+        None
+    }
+
+    fn unwrapped<'l>(&mut self, name: Name<'l>) -> Unwrapped<'l> {
+        if self.policy.srs && name.lower.is_srs() {
+            self.trace.note(Step::Unwrap, &"a well-formed SRS address");
+            return Unwrapped::Proof;
+        }
+        match name.without_batv().filter(|_| self.policy.batv) {
+            Some(plain) => Unwrapped::Plain(plain),
+            None => Unwrapped::NoTag,
+        }
+    }
+
+    /// `user++@`, `user+*@`, then the base itself; longest base first. Without a detail only `user+*@`.
+    fn without_detail(&mut self, name: Name<'_>) -> Option<(Step, Decision<'s>)> {
+        if self.snapshot.detail
+            && let Some(hit) = self.marked(Step::Detail, mark::DETAIL, name)
+        {
+            return Some((Step::Detail, decide(hit)));
+        }
+        let delimiters = &self.policy.delimiters;
+        for (base, detail) in name.subaddresses(delimiters) {
+            if self.snapshot.detail {
+                if !detail.is_empty()
+                    && let Some(hit) = self.marked(Step::Detail, mark::DETAIL_REQUIRED, base)
+                {
+                    return Some((Step::Detail, decide(hit)));
+                }
+                if let Some(hit) = self.marked(Step::Detail, mark::DETAIL, base) {
+                    return Some((Step::Detail, decide(hit)));
+                }
+            }
+            match self.named(base) {
+                Some((Step::Always, decision)) => return Some((Step::Always, decision)),
+                Some((_, decision)) => return Some((Step::Detail, decision)),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// `user@`, with its detail and then without.
+    fn any_domain(&mut self, lower: LocalPart<'_>) -> Option<Hit<'s>> {
+        let delimiters = &self.policy.delimiters;
+        let bases = lower.subaddresses(delimiters).map(|(base, _)| base);
+        for base in std::iter::once(lower).chain(bases) {
+            let hit = self.snapshot.best_anywhere(base.bytes());
+            self.trace.step(Step::AnyDomain, base.bytes(), b"", hit);
+            if hit.is_some() {
+                return hit;
+            }
+        }
+        None
+    }
+
+    fn prefix(&mut self, name: Name<'_>) -> Option<Hit<'s>> {
+        let snapshot = self.snapshot;
+        let (lower, kept) = (name.lower.bytes(), name.kept.map(|kept| kept.bytes()));
+        for &len in &snapshot.prefixes {
+            let len = usize::from(len);
+            if len > lower.len().max(kept.map_or(0, <[u8]>::len)) {
+                continue;
+            }
+            let (lower, kept) = (lower.get(..len).unwrap_or(lower), kept.map(|kept| kept.get(..len).unwrap_or(kept)));
+            if let Some(hit) = self.marked_bytes(Step::Prefix, mark::PREFIX, lower, kept) {
+                return Some(hit);
+            }
+            set_marked(self.marked, mark::PREFIX, lower);
+            let hit = snapshot.best_anywhere(self.marked);
+            if hit.is_some() {
+                self.trace.step(Step::Prefix, lower, b"", hit);
+                return hit;
+            }
+        }
+        None
+    }
+
+    /// `++@domain` and `+*@domain` for who has a detail, then `@domain`.
+    fn catch_all(&mut self, lower: LocalPart<'_>) -> Option<Hit<'s>> {
+        let nobody = |search: &mut Self, mark| search.marked_bytes(Step::CatchAll, mark, b"", Some(b""));
+        if self.snapshot.detail {
+            let delimiters = &self.policy.delimiters;
+            if lower.subaddresses(delimiters).any(|(_, detail)| !detail.is_empty())
+                && let Some(hit) = nobody(self, mark::DETAIL_REQUIRED)
+            {
+                return Some(hit);
+            }
+            if let Some(hit) = nobody(self, mark::DETAIL) {
+                return Some(hit);
+            }
+        }
+        self.in_chain(Step::CatchAll, Key::new(b"", Some(b""), &self.snapshot.key))
+    }
+
+    /// `@.parent`, nearest parent first.
+    fn subdomains(&mut self) -> Option<Hit<'s>> {
+        let snapshot = self.snapshot;
+        let hash = LocalHash::of(b"", &snapshot.key);
+        for parent in self.domain.parents() {
+            self.marked.clear();
+            self.marked.push(b'.');
+            self.marked.extend_from_slice(parent.bytes());
+            let hit = snapshot.best(|_, content| content.get(hash, content.domain(self.marked)?, b""));
+            self.trace.step(Step::Subdomains, b"", self.marked, hit);
+            if hit.is_some() {
+                return hit;
+            }
+        }
+        None
+    }
+
+    fn marked(&mut self, step: Step, mark: u8, name: Name<'_>) -> Option<Hit<'s>> {
+        self.marked_bytes(step, mark, name.lower.bytes(), name.kept.map(|kept| kept.bytes()))
+    }
+
+    fn marked_bytes(&mut self, step: Step, mark: u8, lower: &[u8], kept: Option<&[u8]>) -> Option<Hit<'s>> {
+        let (mut marked, mut buffer) = (std::mem::take(self.marked), std::mem::take(self.kept));
+        set_marked(&mut marked, mark, lower);
+        let kept = kept.map(|kept| set_marked(&mut buffer, mark, kept));
+        let hit = self.in_chain(step, Key::new(&marked, kept, &self.snapshot.key));
+        (*self.marked, *self.kept) = (marked, buffer);
+        hit
+    }
+
+    /// The first domain of the chain (the domain itself, its parent or main domain) that has the key decides.
+    #[inline]
+    fn in_chain(&mut self, step: Step, key: Key<'_>) -> Option<Hit<'s>> {
+        let snapshot = self.snapshot;
+        let mut at = self.ours;
+        for _ in 0..snapshot.longest_chain {
+            let domain = &snapshot.domains[at];
+            let hit = snapshot.best_at(key, at);
+            self.trace.step(step, key.lower, &domain.name, hit);
+            if hit.is_some() {
+                return hit;
+            }
+            at = domain.next? as usize;
+        }
+        None
+    }
+}
+
+fn set_marked<'b>(buffer: &'b mut Vec<u8>, mark: u8, local: &[u8]) -> &'b [u8] {
+    buffer.clear();
+    buffer.push(mark);
+    buffer.extend_from_slice(local);
+    buffer
+}
+
+enum Unwrapped<'l> {
+    NoTag,
+    Plain(Name<'l>),
+    Proof,
+}
+
+fn decide(hit: Hit<'_>) -> Decision<'_> {
+    if hit.entry.accepts() { Decision::Exists(Some(hit)) } else { Decision::Refused(hit) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::map::{Builder, Domains, Grant, Item, Key};
+
+    fn key() -> HashKey {
+        HashKey::with_seeds(1, 2, 3, 4)
+    }
+
+    fn accept(key: Key<'_>) -> Item<'_> {
+        Item { key, grant: Grant::Accept { value: b"" } }
+    }
+
+    fn recipient(address: &str) -> Item<'_> {
+        let (local, domain) = address.rsplit_once('@').expect("an address");
+        accept(Key::Recipient { local: local.as_bytes(), domain: domain.as_bytes() })
+    }
+
+    fn refuse<'a>(item: Item<'a>, reply: &str) -> Item<'a> {
+        Item { grant: Grant::Refuse(reply.parse().ok()), ..item }
+    }
+
+    fn content(items: &[Item<'_>]) -> Option<Arc<Content>> {
+        let mut builder = Builder::new(key(), true, Domains::new());
+        for item in items {
+            builder.add(item).expect("a fit item");
+        }
+        Some(Arc::new(builder.finish(|_| {})))
+    }
+
+    fn source(priority: i32, items: &[Item<'_>]) -> Source {
+        Source { name: "list".into(), priority, content: content(items) }
+    }
+
+    fn group(names: &[&str], policy: Policy) -> DomainGroup {
+        DomainGroup { names: names.iter().map(|name| name.as_bytes().into()).collect(), policy }
+    }
+
+    fn snapshot(sources: Vec<Source>, groups: Vec<DomainGroup>) -> Snapshot {
+        Snapshot::new(key(), sources, groups, true, Policy::default())
+    }
+
+    fn ask(snapshot: &Snapshot, address: &str) -> (Verdict, Step) {
+        let mut scratch = Scratch::default();
+        let found = snapshot.lookup(address.as_bytes(), &mut scratch, &mut ());
+        (found.verdict, found.step)
+    }
+
+    use Verdict::{Absent, Exists, Foreign, Unknown};
+
+    #[test]
+    fn the_steps_come_in_their_order() {
+        let list = source(
+            0,
+            &[
+                recipient("anna@a.example"),
+                refuse(recipient("leaver@a.example"), "550 5.7.1 Left"),
+                accept(Key::Detail { local: b"info", domain: b"a.example", required: false }),
+                accept(Key::Detail { local: b"help", domain: b"a.example", required: true }),
+                accept(Key::AnyDomain { local: b"office" }),
+                accept(Key::Prefix { prefix: b"list-", domain: b"a.example" }),
+                refuse(accept(Key::Prefix { prefix: b"list-old-", domain: b"a.example" }), "550 5.1.6 Gone"),
+                accept(Key::CatchAll { domain: b"open.example" }),
+                refuse(recipient("not@open.example"), "550 5.1.1 No"),
+                accept(Key::Subdomains { domain: b"lab.example" }),
+            ],
+        );
+        let snapshot = snapshot(vec![list], vec![]);
+        for (address, answer) in [
+            ("Anna@A.example", (Exists, Step::Exact)),
+            ("anna+x@a.example", (Exists, Step::Detail)),
+            ("leaver@a.example", (Absent, Step::Exact)),
+            ("leaver+x@a.example", (Absent, Step::Detail)),
+            ("info@a.example", (Exists, Step::Detail)),
+            ("info+x@a.example", (Exists, Step::Detail)),
+            ("help@a.example", (Absent, Step::Verify)),
+            ("help+@a.example", (Absent, Step::Verify)),
+            ("help+x@a.example", (Exists, Step::Detail)),
+            ("office@a.example", (Exists, Step::AnyDomain)),
+            ("office+x@open.example", (Exists, Step::AnyDomain)),
+            ("list-x@a.example", (Exists, Step::Prefix)),
+            ("list-old-x@a.example", (Absent, Step::Prefix)),
+            ("whoever@open.example", (Exists, Step::CatchAll)),
+            ("not+x@open.example", (Absent, Step::Detail)),
+            ("x@deep.lab.example", (Exists, Step::Subdomains)),
+            ("postmaster@a.example", (Exists, Step::Always)),
+            ("postmaster", (Exists, Step::Always)),
+            ("prvs=0123456789=anna@a.example", (Exists, Step::Exact)),
+            ("prvs=0123456789=anna+x@a.example", (Exists, Step::Detail)),
+            ("nobody@a.example", (Absent, Step::Verify)),
+            ("anna%b.example@a.example", (Absent, Step::Parse)),
+            ("anna%b.example@b.example", (Foreign, Step::Domain)),
+            ("b.example!anna@open.example", (Absent, Step::Parse)),
+            ("anna@b.example", (Foreign, Step::Domain)),
+            ("anna", (Foreign, Step::Parse)),
+        ] {
+            assert_eq!(ask(&snapshot, address), answer, "{address}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_absent_before_the_first_load() {
+        let snapshot = Snapshot::empty();
+        assert_eq!(ask(&snapshot, "anna@a.example"), (Unknown, Step::Domain));
+        assert_eq!(ask(&snapshot, "a%b@a.example"), (Unknown, Step::Domain));
+        assert_eq!(ask(&snapshot, "postmaster"), (Exists, Step::Always));
+    }
+
+    #[test]
+    fn a_source_that_was_never_read_makes_absent_unknown() {
+        let never = |priority| Source { name: "ad".into(), priority, content: None };
+        let list = [recipient("anna@a.example"), refuse(recipient("leaver@a.example"), "550 5.7.1 Left")];
+        let groups = || vec![group(&["a.example"], Policy::default())];
+        let incomplete = snapshot(vec![source(0, &list), never(0)], groups());
+        assert_eq!(ask(&incomplete, "anna@a.example").0, Exists);
+        assert_eq!(ask(&incomplete, "nobody@a.example").0, Unknown);
+        assert_eq!(ask(&incomplete, "leaver@a.example").0, Absent);
+        assert_eq!(ask(&incomplete, "anna@b.example").0, Foreign);
+        // A higher source may know better than the refusal.
+        assert_eq!(ask(&snapshot(vec![source(0, &list), never(1)], groups()), "leaver@a.example").0, Unknown);
+        // Without declared domains the missing source may name others.
+        assert_eq!(ask(&snapshot(vec![source(0, &list), never(0)], vec![]), "anna@b.example").0, Unknown);
+    }
+
+    #[test]
+    fn the_higher_source_wins_and_among_equals_the_refusal() {
+        let yes = [recipient("anna@a.example")];
+        let no = [refuse(recipient("anna@a.example"), "550 5.7.1 Left")];
+        assert_eq!(ask(&snapshot(vec![source(0, &no), source(1, &yes)], vec![]), "anna@a.example").0, Exists);
+        assert_eq!(ask(&snapshot(vec![source(1, &no), source(0, &yes)], vec![]), "anna@a.example").0, Absent);
+        assert_eq!(ask(&snapshot(vec![source(0, &yes), source(0, &no)], vec![]), "anna@a.example").0, Absent);
+        let full = [refuse(recipient("anna@a.example"), "452 4.2.2 Mailbox full")];
+        assert_eq!(ask(&snapshot(vec![source(0, &yes), source(0, &full)], vec![]), "anna@a.example").0, Unknown);
+        assert_eq!(ask(&snapshot(vec![source(0, &full), source(0, &no)], vec![]), "anna@a.example").0, Absent);
+    }
+
+    #[test]
+    fn subdomains_and_alias_domains_go_on() {
+        let list =
+            source(0, &[recipient("anna@a.example"), recipient("dev@d.a.example"), recipient("only@alias.example")]);
+        let subdomains = Policy { subdomains: true, ..Policy::default() };
+        let alias = Policy { same_as: Some(b"a.example"[..].into()), ..Policy::default() };
+        let groups = vec![group(&["a.example"], subdomains), group(&["alias.example"], alias)];
+        let snapshot = snapshot(vec![list], groups);
+        for (address, verdict) in [
+            ("anna@d.a.example", Exists),
+            ("anna@x.d.a.example", Exists),
+            ("dev@d.a.example", Exists),
+            ("dev@x.d.a.example", Exists),
+            ("dev@a.example", Absent),
+            ("dev@x.a.example", Absent),
+            ("anna@alias.example", Exists),
+            ("only@alias.example", Exists),
+            ("only@a.example", Absent),
+            ("anna@x.alias.example", Foreign),
+        ] {
+            assert_eq!(ask(&snapshot, address).0, verdict, "{address}");
+        }
+    }
+
+    #[test]
+    fn refusals_for_now_and_modes() {
+        let full = [refuse(recipient("anna@a.example"), "452 4.2.2 Mailbox full")];
+        assert_eq!(ask(&snapshot(vec![source(0, &full)], vec![]), "anna@a.example"), (Unknown, Step::Exact));
+        for mode in [Mode::Warn, Mode::Off] {
+            let groups = vec![group(&["a.example"], Policy { mode, ..Policy::default() })];
+            let snapshot = snapshot(vec![source(0, &[])], groups);
+            let mut scratch = Scratch::default();
+            let found = snapshot.lookup(b"nobody@a.example", &mut scratch, &mut ());
+            assert_eq!((found.verdict, found.enforced), (Exists, Absent));
+        }
+    }
+
+    #[test]
+    fn postmaster_cannot_be_refused() {
+        let list = source(0, &[refuse(recipient("postmaster@a.example"), "550 5.1.1 No")]);
+        assert_eq!(ask(&snapshot(vec![list], vec![]), "postmaster@a.example"), (Exists, Step::Always));
+    }
+
+    #[test]
+    fn a_wildcard_refuses_nobody_whom_a_missing_source_may_name() {
+        let list = source(
+            5,
+            &[
+                refuse(accept(Key::CatchAll { domain: b"a.example" }), "550 5.1.1 No"),
+                refuse(recipient("leaver@a.example"), "550 5.7.1 Left"),
+            ],
+        );
+        let never = Source { name: "ad".into(), priority: 0, content: None };
+        let subdomains = Policy { subdomains: true, ..Policy::default() };
+        let snapshot = snapshot(vec![list, never], vec![group(&["a.example"], subdomains)]);
+        assert_eq!(ask(&snapshot, "leaver@a.example"), (Absent, Step::Exact));
+        for maybe in ["anna@a.example", "leaver+x@a.example", "leaver@d.a.example", "prvs=0417ab=leaver@a.example"] {
+            assert_eq!(ask(&snapshot, maybe).0, Unknown, "{maybe}");
+        }
+    }
+
+    #[test]
+    fn a_named_subdomain_of_an_alias_goes_on_to_the_alias() {
+        let list = source(0, &[recipient("dev@d.b.example"), recipient("only@b.example"), recipient("anna@a.example")]);
+        let alias = Policy { subdomains: true, same_as: Some(b"x.a.example"[..].into()), ..Policy::default() };
+        let main = Policy { subdomains: true, ..Policy::default() };
+        let snapshot = snapshot(vec![list], vec![group(&["b.example"], alias), group(&["a.example"], main)]);
+        for name in ["dev", "only", "anna"] {
+            assert_eq!(ask(&snapshot, &format!("{name}@d.b.example")).0, Exists, "{name}");
+        }
+        assert_eq!(ask(&snapshot, "dev@e.b.example").0, Absent);
+    }
+
+    #[test]
+    fn aliases_in_a_circle_and_long_chains_end() {
+        let to = |main: &str| Policy { same_as: Some(main.as_bytes().into()), subdomains: true, ..Policy::default() };
+        let deep: Vec<String> = (0..12).map(|n| format!("anna{n}@{}a.example", "x.".repeat(n))).collect();
+        let list = source(0, &deep.iter().map(|address| recipient(address)).collect::<Vec<_>>());
+        let snapshot =
+            snapshot(vec![list], vec![group(&["a.example"], to("b.example")), group(&["b.example"], to("a.example"))]);
+        assert_eq!(ask(&snapshot, "nobody@a.example").0, Absent);
+        assert_eq!(ask(&snapshot, "anna0@b.example").0, Exists);
+        assert_eq!(ask(&snapshot, &format!("anna0@{}a.example", "x.".repeat(11))).0, Exists);
+    }
+
+    #[test]
+    fn each_domain_is_asked_in_the_case_in_which_it_is_listed() {
+        let items = [recipient("Anna@a.example"), recipient("Bea@d.a.example"), recipient("Eve@b.example")];
+        let mut builder = Builder::new(key(), true, Domains::from([b"a.example"[..].into()]));
+        items.iter().for_each(|item| builder.add(item).expect("a fit item"));
+        let list = Source { name: "list".into(), priority: 0, content: Some(Arc::new(builder.finish(|_| {}))) };
+        let main = Policy { case_sensitive: true, subdomains: true, ..Policy::default() };
+        let alias = Policy { same_as: Some(b"a.example"[..].into()), ..Policy::default() };
+        let snapshot = snapshot(vec![list], vec![group(&["a.example"], main), group(&["b.example"], alias)]);
+        for (address, verdict) in [
+            ("Anna@a.example", Exists),
+            ("anna@a.example", Absent),
+            ("Anna+x@d.a.example", Exists),
+            ("Bea@d.a.example", Exists),
+            ("bea@d.a.example", Exists),
+            ("Anna@b.example", Exists),
+            ("anna@b.example", Absent),
+            ("EVE@b.example", Exists),
+            ("PostMaster@a.example", Exists),
+        ] {
+            assert_eq!(ask(&snapshot, address).0, verdict, "{address}");
+        }
+    }
+
+    #[test]
+    fn implied_subdomains_go_on_to_their_parent() {
+        let list = source(0, &[recipient("anna@a.example"), recipient("dev@d.a.example")]);
+        let implied = Policy { subdomains: true, ..Policy::default() };
+        let snapshot = Snapshot::new(key(), vec![list], vec![], true, implied);
+        assert_eq!(ask(&snapshot, "anna@d.a.example").0, Exists);
+        assert_eq!(ask(&snapshot, "anna@e.a.example").0, Exists);
+    }
+
+    #[test]
+    fn any_boundary_makes_a_detail_for_the_domain() {
+        let list = source(0, &[accept(Key::Detail { local: b"", domain: b"a.example", required: true })]);
+        let snapshot = snapshot(vec![list], vec![]);
+        for (address, verdict) in [("x+y", Exists), ("x+y+", Exists), ("x+", Absent), ("+y", Absent), ("x", Absent)] {
+            assert_eq!(ask(&snapshot, &format!("{address}@a.example")).0, verdict, "{address}");
+        }
+    }
+}

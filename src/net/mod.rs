@@ -1,0 +1,18 @@
+//! The shell around the pure parts: sockets, sessions, timers, signals. The only place that knows mio.
+//!
+//! One thread runs [`Server::run`]. It takes events, lets sessions read, asks the directory, writes the replies, and
+//! never waits for anything but the next event. Loading, parsing and dropping lists happen on the loader's thread
+//! ([`crate::reload`]), which hands over an `Arc` and wakes the loop.
+
+mod core;
+mod dialect;
+mod listener;
+mod metrics;
+mod pages;
+mod server;
+mod session;
+mod stream;
+mod timer;
+mod token;
+
+pub use server::{Server, ServerError, Setup};

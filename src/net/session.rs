@@ -1,0 +1,349 @@
+//! One client: its connection, what it has not finished saying, and what it has not taken yet.
+//!
+//! An idle session owns no buffer: bytes are read into the loop's shared buffer, and only an unfinished request, or a
+//! reply that the peer does not take, is kept here. Every session has one deadline, for whatever it is waiting for; it
+//! belongs to the whole request, so that a peer that sends a byte a minute gains nothing.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::core::{Buffers, Core};
+use super::dialect::{Batch, Next, Speech};
+use super::listener::Front;
+use super::pages;
+use super::stream::Stream;
+use crate::proto::http;
+use crate::stats::Ended;
+
+/// How long a session that was answered with an error may go on sending before it is cut off. Closing at once would
+/// reset the connection while the peer's bytes are unread, and the reply would be lost on its way.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Most bytes that one read takes: some hundred requests, and little to copy when the budget ends before they do.
+pub const READ: usize = 16 * 1024;
+
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The next request.
+    Idle,
+    /// The rest of a request.
+    Request,
+    /// Room for our replies.
+    Output,
+    /// The end of a reload, to report it.
+    Reload,
+    /// The peer's close, after ours.
+    Linger,
+}
+
+/// What the loop does with a session that was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Wait for an event.
+    Wait,
+    /// Serve it again in the next turn: its budget is used up, but not its requests.
+    Again,
+    /// Drop it.
+    Close(Ended),
+}
+
+/// A client.
+pub struct Session {
+    stream: Stream,
+    front: Rc<Front>,
+    peer: Option<IpAddr>,
+    speech: Speech,
+    phase: Phase,
+    /// Since when it is in this phase; in `Idle` the time of the last activity.
+    since: Instant,
+    /// The unfinished request, or (with `backlog`) what the last turn's budget did not reach.
+    input: Vec<u8>,
+    /// Replies that the peer has not taken.
+    output: Vec<u8>,
+    /// Bytes of `output` that are written.
+    sent: usize,
+    /// There may be bytes to read.
+    readable: bool,
+    /// The peer has closed its side; read to the end.
+    peer_closed: bool,
+    /// Read to the end.
+    eof: bool,
+    /// `input` holds whole requests.
+    backlog: bool,
+    /// Nothing more is answered.
+    closing: bool,
+    /// The loop's bookkeeping.
+    pub place: Place,
+}
+
+/// What the loop knows about a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// Which tenant of its slot it is.
+    pub generation: u32,
+    /// The deadline under which it is armed.
+    pub armed: Option<Instant>,
+    /// Registered with the poll.
+    pub registered: bool,
+    /// Registered for writing, too.
+    pub wants_write: bool,
+    /// In the run queue.
+    pub queued: bool,
+}
+
+impl Session {
+    /// A session for a connection that was just accepted.
+    pub fn new(stream: Stream, front: Rc<Front>, peer: Option<IpAddr>, generation: u32, now: Instant) -> Session {
+        Session {
+            stream,
+            speech: Speech::new(front.protocol),
+            front,
+            peer,
+            phase: Phase::Idle,
+            since: now,
+            input: Vec::new(),
+            output: Vec::new(),
+            sent: 0,
+            readable: true,
+            peer_closed: false,
+            eof: false,
+            backlog: false,
+            closing: false,
+            place: Place { generation, ..Place::default() },
+        }
+    }
+
+    /// The connection, for registering it.
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    /// The TCP peer.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// Whether it may be dropped to make room: nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle && !self.backlog
+    }
+
+    /// Since when nothing has come.
+    pub fn idle_since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether replies wait for the peer to take them.
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Whether it waits for the end of a reload.
+    pub fn awaits_reload(&self) -> bool {
+        self.phase == Phase::Reload
+    }
+
+    /// When the session's patience ends.
+    pub fn deadline(&self, core: &Core) -> Instant {
+        let limits = &core.limits;
+        self.since
+            + match self.phase {
+                Phase::Idle => limits.idle,
+                Phase::Request | Phase::Output => limits.request,
+                Phase::Reload => pages::RELOAD_PATIENCE,
+                Phase::Linger => LINGER,
+            }
+    }
+
+    /// What to count when the deadline has passed.
+    pub fn expired(&self) -> Ended {
+        match self.phase {
+            Phase::Idle => Ended::Idle,
+            Phase::Request => Ended::RequestTimeout,
+            Phase::Output | Phase::Reload => Ended::OutputTimeout,
+            Phase::Linger => Ended::Error,
+        }
+    }
+
+    /// Takes in what an event says.
+    pub fn handle_event(&mut self, event: &mio::event::Event) {
+        self.readable |= event.is_readable();
+        self.peer_closed |= event.is_read_closed();
+    }
+
+    /// Looks whether there are bytes to read, event or not: the last look before the server stops.
+    pub fn look_again(&mut self) {
+        self.readable = true;
+    }
+
+    /// Reads, answers and writes as far as possible.
+    pub fn serve(&mut self, core: &mut Core) -> Turn {
+        let mut buffers = std::mem::take(&mut core.buffers);
+        let turn = self.work(core, &mut buffers).unwrap_or(Turn::Close(Ended::Reset));
+        core.buffers = buffers;
+        turn
+    }
+
+    /// The answer to `POST /reload`, once it is known.
+    pub fn handle_reloaded(&mut self, status: u16, body: &[u8], core: &mut Core) -> Turn {
+        http::encode(status, pages::JSON, body, false, &mut self.output);
+        self.closing = true;
+        self.enter(Phase::Output, core.now);
+        self.serve(core)
+    }
+
+    fn work(&mut self, core: &mut Core, buffers: &mut Buffers) -> io::Result<Turn> {
+        if !self.flush()? {
+            return Ok(Turn::Wait);
+        }
+        match self.phase {
+            Phase::Linger => return self.linger(buffers),
+            Phase::Reload => return Ok(Turn::Wait),
+            _ if self.closing => return self.finish(core.now),
+            // The rest of a request may be lying here since before the peer stopped reading.
+            Phase::Output if !self.input.is_empty() => self.enter(Phase::Request, core.now),
+            Phase::Output => self.enter(Phase::Idle, core.now),
+            Phase::Idle | Phase::Request => {}
+        }
+        let mut budget = core.limits.requests_per_turn;
+        loop {
+            let kept = self.input.len();
+            buffers.read[..kept].copy_from_slice(&self.input);
+            let read = if self.backlog { 0 } else { self.read(&mut buffers.read[kept..kept + READ])? };
+            if read == 0 && !self.backlog && !self.eof {
+                return Ok(Turn::Wait);
+            }
+            buffers.write.clear();
+            let input = &buffers.read[..kept + read];
+            let before = budget;
+            let mut turn = Batch { front: &self.front, eof: self.eof, core, out: &mut buffers.write, budget };
+            let advance = self.speech.advance(input, &mut turn);
+            budget = turn.budget;
+            self.keep(&input[advance.used..]);
+            self.backlog = advance.next == Next::Again;
+            if self.input.is_empty() {
+                self.enter(Phase::Idle, core.now);
+            } else if before != budget || self.phase != Phase::Request {
+                self.enter(Phase::Request, core.now);
+            }
+            let written = self.write(&buffers.write)?;
+            self.closing = advance.next == Next::Close || (self.eof && advance.next == Next::More);
+            if advance.next == Next::Reload {
+                self.enter(Phase::Reload, core.now);
+                return Ok(Turn::Wait);
+            }
+            if !written {
+                self.enter(Phase::Output, core.now);
+                return Ok(Turn::Wait);
+            }
+            if self.closing {
+                return self.finish(core.now);
+            }
+            if self.backlog {
+                return Ok(Turn::Again);
+            }
+            if !self.readable {
+                return Ok(Turn::Wait);
+            }
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, now: Instant) {
+        self.phase = phase;
+        self.since = now;
+    }
+
+    /// Reads once. A short read means that nothing is left, unless the peer has closed its side: then the end must be
+    /// seen. A session that is not registered yet gets no event for what follows, and reads until it would block.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.readable && !self.eof {
+            match self.stream.read(buffer) {
+                Ok(0) => self.eof = true,
+                Ok(read) => {
+                    self.readable = read == buffer.len() || self.peer_closed || !self.place.registered;
+                    return Ok(read);
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(0)
+    }
+
+    fn keep(&mut self, rest: &[u8]) {
+        if rest.is_empty() {
+            // Not cleared but dropped: an idle session owns no buffer.
+            if self.input.capacity() != 0 {
+                self.input = Vec::new();
+            }
+        } else {
+            self.input.clear();
+            self.input.extend_from_slice(rest);
+        }
+    }
+
+    /// Writes replies; what the peer does not take is kept. `false`: something is kept.
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<bool> {
+        while !bytes.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => bytes = &bytes[written..],
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.output.extend_from_slice(bytes);
+                    return Ok(false);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what was kept. `true`: nothing is left.
+    fn flush(&mut self) -> io::Result<bool> {
+        while self.sent < self.output.len() {
+            match self.stream.write(&self.output[self.sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => self.sent += written,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if self.sent != 0 {
+            self.output = Vec::new();
+            self.sent = 0;
+        }
+        Ok(true)
+    }
+
+    /// Everything is answered and written: close, but not before the peer's bytes are read.
+    fn finish(&mut self, now: Instant) -> io::Result<Turn> {
+        if self.eof {
+            return Ok(Turn::Close(Ended::Finished));
+        }
+        self.stream.shutdown_write()?;
+        self.input = Vec::new();
+        self.readable = true;
+        self.enter(Phase::Linger, now);
+        Ok(Turn::Again)
+    }
+
+    fn linger(&mut self, buffers: &mut Buffers) -> io::Result<Turn> {
+        // A bounded number of reads: who sends without end is cut off by the deadline, and stalls nobody meanwhile.
+        for _ in 0..4 {
+            self.read(&mut buffers.read[..READ])?;
+            if self.eof {
+                return Ok(Turn::Close(Ended::Error));
+            }
+            if !self.readable {
+                return Ok(Turn::Wait);
+            }
+        }
+        Ok(Turn::Again)
+    }
+}
