@@ -252,8 +252,7 @@ impl Catalog {
         };
         let request = Request {
             path,
-            // "auto" is no format's name; Config has refused every other word that is none.
-            read_as: source.format.parse().map_or(ReadAs::Detected, ReadAs::List),
+            read_as: source.format.map_or(ReadAs::Detected, ReadAs::List),
             options: &options,
             min_entries: source.min_entries,
             keep_lines: self.keep_lines,
