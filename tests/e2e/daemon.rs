@@ -14,6 +14,9 @@ const PORT: u16 = 8910;
 /// Name of the socket in [`Files::sockets`].
 const SOCKET: &str = "rcptmapd.sock";
 
+/// Is answered with OK as soon as the daemon knows anything, whatever its lists hold.
+const READY: &str = "rcpt postmaster@example.com\n";
+
 /// The recipient list of a fresh [`Files`].
 pub const RECIPIENTS: &str = "\
 anna@example.com
@@ -115,14 +118,14 @@ pub struct Daemon {
     printed: PathBuf,
 }
 
-/// Starts the daemon over `dir`'s files and waits until it answers, be it that it knows nothing yet.
+/// Starts the daemon over `dir`'s files and waits until it has read what there is to read.
 pub fn start_daemon(dir: &Path) -> Daemon {
     let files = Files { dir: dir.to_owned() };
     let printed = dir.join("printed");
     let output = File::options().create(true).append(true).open(&printed).expect("the folder is ours");
     let mut child = Command::new("sh")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/warden.sh"))
-        .arg(program())
+        .arg(env!("CARGO_BIN_EXE_rcptmapd"))
         .args(["serve", "-c"])
         .arg(files.configuration())
         .stdin(Stdio::piped())
@@ -132,15 +135,12 @@ pub fn start_daemon(dir: &Path) -> Daemon {
         .expect("sh is on every system");
     let signals = child.stdin.take();
     let mut daemon = Daemon { child, signals, files, printed };
-    poll_until("the daemon answers", || {
+    poll_until("the daemon has read its lists", || {
         assert!(!daemon.ended(), "the daemon ended at once:\n{}", daemon.said());
-        TcpStream::connect(("127.0.0.1", PORT)).is_ok() && daemon.files.ask("rcpt postmaster@example.com\n").is_ok()
+        TcpStream::connect(("127.0.0.1", PORT)).is_ok()
+            && daemon.files.ask(READY).is_ok_and(|reply| reply.starts_with("OK "))
     });
     daemon
-}
-
-fn program() -> PathBuf {
-    std::env::var_os("STANDIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rcptmapd")), PathBuf::from)
 }
 
 impl Daemon {
