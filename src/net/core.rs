@@ -5,11 +5,12 @@ use std::time::{Instant, SystemTime};
 
 use super::session::READ;
 use crate::config::Limits;
+use crate::logging::Logger;
 use crate::map::Scratch;
 use crate::proto::detect::Dialect;
 use crate::proto::{self, Reply};
 use crate::reload::Report;
-use crate::resolve::Directory;
+use crate::resolve::{Decision, Directory};
 use crate::stats::Stats;
 
 /// Shared by all sessions of one loop.
@@ -36,6 +37,10 @@ pub struct Core {
     pub reload_wanted: bool,
     /// Sessions open.
     pub sessions: usize,
+    /// Where we listen.
+    pub endpoints: Vec<String>,
+    /// The log, which counts what it could not say.
+    pub logger: &'static Logger,
     scratch: Scratch,
 }
 
@@ -50,7 +55,7 @@ pub struct Buffers {
 
 impl Core {
     /// A core that knows nothing yet.
-    pub fn new(limits: &Limits, now: Instant) -> Core {
+    pub fn new(limits: &Limits, logger: &'static Logger, now: Instant) -> Core {
         let mut core = Core {
             directory: Arc::new(Directory::empty()),
             report: Arc::default(),
@@ -63,6 +68,8 @@ impl Core {
             buffers: Buffers::default(),
             reload_wanted: false,
             sessions: 0,
+            endpoints: Vec::new(),
+            logger,
             scratch: Scratch::default(),
         };
         core.set_limits(limits);
@@ -92,5 +99,12 @@ impl Core {
         let answer = self.directory.answer(map, key, &mut self.scratch);
         self.stats.count_answer(dialect, &answer);
         write(&answer.reply);
+    }
+
+    /// Decides about one recipient, for a protocol that says itself what is to be done.
+    pub fn decide(&mut self, dialect: Dialect, map: &[u8], recipient: &[u8], write: impl FnOnce(&Decision<'_>)) {
+        let (decision, outcome) = self.directory.decide(map, recipient, &mut self.scratch);
+        self.stats.count_decision(dialect, outcome);
+        write(&decision);
     }
 }

@@ -5,6 +5,7 @@
 //! ([`crate::reload`]), which hands over an `Arc` and wakes the loop.
 
 mod core;
+mod dialect;
 mod listener;
 mod metrics;
 mod pages;
@@ -14,5 +15,4 @@ mod stream;
 mod timer;
 mod token;
 
-pub use listener::{Bound, Front};
-pub use server::{Server, ServerError};
+pub use server::{Server, ServerError, Setup};
