@@ -3,12 +3,17 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use nix::unistd::User;
+
 use super::poll_until;
 
+/// The user that the daemon becomes; owns the folder of the socket, as the service manager makes it.
+const USER: &str = "nobody";
 /// The port that the snippets name; free in every network namespace.
 const PORT: u16 = 8910;
 /// Name of the socket in [`Files::sockets`].
@@ -40,13 +45,15 @@ impl Files {
     pub fn new(dir: &Path) -> io::Result<Files> {
         let files = Files { dir: dir.to_owned() };
         fs::create_dir_all(files.sockets())?;
+        let user = User::from_name(USER)?.expect("every system has this account");
+        chown(files.sockets(), Some(user.uid.as_raw()), None)?;
         fs::write(files.recipients(), RECIPIENTS)?;
         fs::write(files.access(), ACCESS)?;
         fs::write(
             files.configuration(),
             format!(
                 r#"
-user = "root"
+user = "{USER}"
 state_dir = ""
 control = ""
 [log]
