@@ -101,6 +101,16 @@ names = ["example.com"]
         self.sockets().join(SOCKET)
     }
 
+    /// What the daemon printed so far, over all its starts, for people.
+    pub fn said(&self) -> String {
+        let printed = fs::read(self.printed()).unwrap_or_default();
+        format!("--- daemon\n{}", String::from_utf8_lossy(&printed))
+    }
+
+    fn printed(&self) -> PathBuf {
+        self.dir.join("printed")
+    }
+
     fn configuration(&self) -> PathBuf {
         self.dir.join("rcptmapd.toml")
     }
@@ -122,14 +132,12 @@ pub struct Daemon {
     /// Takes the names of signals, one a line; the daemon is killed when it closes.
     signals: Option<ChildStdin>,
     files: Files,
-    printed: PathBuf,
 }
 
 /// Starts the daemon over `dir`'s files and waits until it has read what there is to read.
 pub fn start_daemon(dir: &Path) -> Daemon {
     let files = Files { dir: dir.to_owned() };
-    let printed = dir.join("printed");
-    let output = File::options().create(true).append(true).open(&printed).expect("the folder is ours");
+    let output = File::options().create(true).append(true).open(files.printed()).expect("the folder is ours");
     let mut child = Command::new("sh")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/warden.sh"))
         .arg(env!("CARGO_BIN_EXE_rcptmapd"))
@@ -141,9 +149,9 @@ pub fn start_daemon(dir: &Path) -> Daemon {
         .spawn()
         .expect("sh is on every system");
     let signals = child.stdin.take();
-    let mut daemon = Daemon { child, signals, files, printed };
+    let mut daemon = Daemon { child, signals, files };
     poll_until("the daemon has read its lists", || {
-        assert!(!daemon.ended(), "the daemon ended at once:\n{}", daemon.said());
+        assert!(!daemon.ended(), "the daemon ended at once:\n{}", daemon.files.said());
         TcpStream::connect(("127.0.0.1", PORT)).is_ok()
             && daemon.files.ask(READY).is_ok_and(|reply| reply.starts_with("OK "))
     });
@@ -163,12 +171,6 @@ impl Daemon {
     pub fn stop(mut self) {
         self.signal("TERM");
         poll_until("the daemon has ended", || self.ended());
-    }
-
-    /// What it printed so far, for people.
-    pub fn said(&self) -> String {
-        let printed = fs::read(&self.printed).unwrap_or_default();
-        format!("--- daemon\n{}", String::from_utf8_lossy(&printed))
     }
 
     fn signal(&mut self, name: &str) {
