@@ -6,8 +6,12 @@ impl Notifier {
     pub fn watchdog(&self) -> Option<std::time::Duration> {
         None
     }
-    pub fn reloading(&self) {}
-    pub fn ready(&self, _: &str) {}
+    pub fn reloading(&self) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+    }
+    pub fn ready(&self, _: &str) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
     pub fn stopping(&self) {}
     pub fn alive(&self) {}
 }

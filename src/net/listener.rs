@@ -11,7 +11,7 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
 use super::stream::Stream;
-use crate::config::{Listen, ListenProtocol};
+use crate::config::{Endpoint, Listen, ListenProtocol};
 
 /// How long a listener rests when the system has no descriptors or no memory for another connection. The connections
 /// wait in the kernel meanwhile.
@@ -63,6 +63,16 @@ pub enum Bound {
     Unix(UnixListener),
 }
 
+impl Bound {
+    /// Where it is; `None` if that can't be written (a UNIX socket without a name).
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Bound::Tcp(socket) => socket.local_addr().ok().map(Endpoint::Tcp),
+            Bound::Unix(socket) => Some(Endpoint::Unix(socket.local_addr().ok()?.as_pathname()?.into())),
+        }
+    }
+}
+
 enum Socket {
     Tcp(mio::net::TcpListener),
     Unix(mio::net::UnixListener),
@@ -75,6 +85,8 @@ pub struct Listener {
     pub front: Rc<Front>,
     /// The configuration that it was bound for; `None` for the control socket.
     pub listen: Option<Listen>,
+    /// Where it is in truth: with the port that the kernel chose, or the address of a socket that was handed over.
+    pub at: Option<Endpoint>,
     /// It rests until then.
     pub paused: Option<Instant>,
     /// There may be more to accept.
@@ -96,6 +108,7 @@ pub enum Accepted {
 impl Listener {
     /// Takes a bound socket into the loop; it is non-blocking from here on.
     pub fn new(bound: Bound, front: Front, listen: Option<Listen>) -> io::Result<Listener> {
+        let at = bound.endpoint();
         let socket = match bound {
             Bound::Tcp(socket) => {
                 socket.set_nonblocking(true)?;
@@ -106,7 +119,7 @@ impl Listener {
                 Socket::Unix(mio::net::UnixListener::from_std(socket))
             }
         };
-        Ok(Listener { socket, front: Rc::new(front), listen, paused: None, ready: false })
+        Ok(Listener { socket, front: Rc::new(front), listen, at, paused: None, ready: false })
     }
 
     /// Accepts one connection.

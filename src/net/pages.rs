@@ -116,6 +116,11 @@ pub fn status(core: &Core) -> Value {
             "error": file.error,
             "entries": file.entries,
         })).collect::<Vec<_>>(),
+        "listeners": core.listening.iter().map(|listening| json!({
+            "on": listening.on,
+            "protocol": listening.protocol.word(),
+            "default_map": listening.default_map,
+        })).collect::<Vec<_>>(),
         "maps": core.directory.maps().iter().map(|map| &*map.name).collect::<Vec<_>>(),
     })
 }

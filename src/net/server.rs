@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
 
-use super::core::Core;
+use super::core::{Core, Listening};
 use super::listener::{Accepted, Bound, Front, Listener, PAUSE};
 use super::pages;
 use super::session::{Session, Turn};
@@ -262,8 +262,28 @@ impl Server {
         let mut listener = Listener::new(bound, front, listen)?;
         let entry = self.listeners.vacant_entry();
         listener.register(self.poll.registry(), Subject::Listener(entry.key() as u32).token())?;
+        if let (Some(at), Some(_)) = (&listener.at, &listener.listen) {
+            log::info!("listening on {at}");
+        }
         entry.insert(listener);
+        self.note_listeners();
         Ok(())
+    }
+
+    /// Puts down where requests come in.
+    fn note_listeners(&mut self) {
+        self.core.listening = self
+            .listeners
+            .iter()
+            .filter_map(|(_, listener)| {
+                let listen = listener.listen.as_ref()?;
+                Some(Listening {
+                    on: listener.at.as_ref().unwrap_or(&listen.on).to_string(),
+                    protocol: listen.protocol,
+                    default_map: listen.default_map.clone(),
+                })
+            })
+            .collect();
     }
 
     fn accept_where_ready(&mut self) {
@@ -520,6 +540,7 @@ impl Server {
         for slot in gone {
             self.close_listener(slot);
         }
+        self.note_listeners();
         self.config = config;
         self.set_capacity();
     }
