@@ -67,6 +67,17 @@ pub struct Answer<'a> {
     pub spared: bool,
 }
 
+/// What a protocol that has its own words for it is to do with a recipient: policy, milter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// No objection: the recipient exists, or is none of ours.
+    Pass,
+    /// Refuse with this reply.
+    Refuse(&'a verdict::Reply),
+    /// Put off with this reply.
+    Defer(&'a verdict::Reply),
+}
+
 /// The reason of a TEMP reply while no list has been read.
 const NO_DATA: &[u8] = b"no data yet";
 
@@ -150,6 +161,27 @@ impl Directory {
             Kind::Table(None) => plain(Reply::Temp(NO_DATA)),
             Kind::Table(Some(table)) => plain(found_value(table.pairs().find(&key.to_ascii_lowercase()))),
         }
+    }
+
+    /// Decides about a recipient by a map's name; beside it the verdict, and whether the recipient was spared
+    /// (`mode = "warn"`). `None`: there is no such map about recipients, so nothing is known.
+    pub fn decide<'a>(
+        &'a self,
+        map: &[u8],
+        recipient: &[u8],
+        scratch: &'a mut Scratch,
+    ) -> (Decision<'a>, Option<(Verdict, bool)>) {
+        match self.map(map).map(|map| &map.kind) {
+            Some(Kind::Recipients(_) | Kind::Access | Kind::Check) => {}
+            Some(Kind::Domains | Kind::Table(_)) | None => return (Decision::Defer(&self.unknown), None),
+        }
+        let found = self.snapshot.lookup(recipient, scratch, &mut ());
+        let decision = match found.verdict {
+            Verdict::Exists | Verdict::Foreign => Decision::Pass,
+            Verdict::Absent => found.refusal().map_or(Decision::Pass, Decision::Refuse),
+            Verdict::Unknown => Decision::Defer(found.deferral().unwrap_or(&self.unknown)),
+        };
+        (decision, Some((found.verdict, found.verdict != found.enforced)))
     }
 
     fn of<'a>(&self, found: &Found<'_, '_>, reply: Reply<'a>) -> Answer<'a> {

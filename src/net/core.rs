@@ -9,7 +9,7 @@ use crate::map::Scratch;
 use crate::proto::detect::Dialect;
 use crate::proto::{self, Reply};
 use crate::reload::Report;
-use crate::resolve::Directory;
+use crate::resolve::{Decision, Directory};
 use crate::stats::Stats;
 
 /// Shared by all sessions of one loop.
@@ -106,5 +106,12 @@ impl Core {
         let answer = self.directory.answer(map, key, &mut self.scratch);
         self.stats.count_answer(dialect, &answer);
         write(&answer.reply);
+    }
+
+    /// Decides about one recipient, for a protocol that says itself what is to be done.
+    pub fn decide(&mut self, dialect: Dialect, map: &[u8], recipient: &[u8], write: impl FnOnce(&Decision<'_>)) {
+        let (decision, outcome) = self.directory.decide(map, recipient, &mut self.scratch);
+        self.stats.count_decision(dialect, outcome);
+        write(&decision);
     }
 }

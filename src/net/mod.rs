@@ -5,6 +5,7 @@
 //! ([`crate::reload`]), which hands over an `Arc` and wakes the loop.
 
 mod core;
+mod dialect;
 mod listener;
 mod metrics;
 mod pages;

@@ -19,8 +19,11 @@
 pub mod detect;
 pub mod http;
 pub mod line;
+pub mod milter;
 pub mod netstring;
+pub mod policy;
 pub mod socketmap;
+pub mod tcp_table;
 
 /// How much of anything a peer may send before it is told off.
 ///
@@ -36,17 +39,45 @@ pub struct Limits {
     pub http_head_bytes: usize,
     /// Body of an HTTP request; only `POST` on the control socket has one. Default 65,536.
     pub http_body_bytes: usize,
+    /// One policy request with its empty line. Default 32,768; Postfix 3.12 sends some 1000 bytes.
+    pub policy_bytes: usize,
+    /// Attributes of one policy request. Default 64; Postfix 3.12 sends 33.
+    pub policy_attributes: usize,
+    /// One request of a tcp_table, without its LF. Default 40,010: a key of 10,000 bytes with every byte coded, and
+    /// `get`.
+    pub tcp_table_bytes: usize,
+    /// Command byte and data of one milter packet. Default 66,560: sendmail and Postfix send at most 65,535 bytes of
+    /// data.
+    pub milter_bytes: usize,
 }
 
 impl Limits {
     /// The defaults of every limit, in one place.
-    pub const DEFAULT: Limits =
-        Limits { request_bytes: 10_500, line_bytes: 1024, http_head_bytes: 8192, http_body_bytes: 65_536 };
+    pub const DEFAULT: Limits = Limits {
+        request_bytes: 10_500,
+        line_bytes: 1024,
+        http_head_bytes: 8192,
+        http_body_bytes: 65_536,
+        policy_bytes: 32_768,
+        policy_attributes: 64,
+        tcp_table_bytes: 40_010,
+        milter_bytes: 66_560,
+    };
 
     /// Most bytes that an unfinished request can have before its decoder finds it too long.
     pub fn longest_request(&self) -> usize {
+        let Limits { request_bytes, line_bytes, http_head_bytes, http_body_bytes, .. } = *self;
         // A netstring has its number, a colon and a comma besides; a line may end in CR LF.
-        (self.request_bytes + 8).max(self.line_bytes + 2).max(self.http_head_bytes + self.http_body_bytes)
+        [
+            request_bytes + 8,
+            line_bytes + 2,
+            http_head_bytes + http_body_bytes,
+            self.policy_bytes,
+            self.tcp_table_bytes + 2,
+            self.milter_bytes + 4,
+        ]
+        .into_iter()
+        .fold(0, usize::max)
     }
 }
 

@@ -42,7 +42,7 @@ mod tests {
             [
                 "2 pair info+*@example.org = sales+%2",
                 "3 pair root@example.org = error:5.7.0:550 Not  for you",
-                "5 fault a key without a value: alone",
+                "5 fault NoValue | alone",
             ]
         );
     }
