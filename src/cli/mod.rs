@@ -4,15 +4,22 @@
 //! command finds wrong comes back as a [`Failure`], a text for the person who must act and an exit code of sysexits.h;
 //! only [`run`] writes it.
 
+mod client;
+mod pipeline;
+mod query;
 mod serve;
 mod settings;
+mod text;
 
 use std::fmt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::ConfigError;
+use toml::Spanned;
+
+use crate::config::{ConfigError, Raw, Value};
 
 /// Exit codes: those of sysexits.h, and 1 for "no".
 pub mod exit {
@@ -51,6 +58,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Serve(serve::Args),
+    Query(query::Args),
 }
 
 /// Why a command could not do its work.
@@ -80,6 +88,12 @@ impl From<ConfigError> for Failure {
     }
 }
 
+/// A time span of the command line, written as in the configuration.
+fn duration(text: &str) -> Result<Duration, String> {
+    let raw = Spanned::new(0..0, Raw::Text(text.to_owned()));
+    Duration::read(&raw).map_err(|fault| fault.what)
+}
+
 /// Runs the command of the process's arguments.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -93,6 +107,7 @@ pub fn run() -> ExitCode {
     };
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Query(args) => query::run(&args),
     };
     match done {
         Ok(code) => code.into(),

@@ -196,7 +196,8 @@ pub struct Hit<'s> {
 
 /// Hears of every step of a look-up. The unit type hears nothing and costs nothing.
 pub trait Trace {
-    /// `key` was looked for at `domain`, with this result.
+    /// `key` was looked for at `domain`, with this result; [`super::key_of`] tells what the two stand for. At
+    /// [`Step::Domain`] it is our domain, and empty for a foreign one.
     fn step(&mut self, step: Step, key: &[u8], domain: &[u8], hit: Option<Hit<'_>>) {
         let _ = (step, key, domain, hit);
     }
@@ -697,7 +698,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
                 let hash = LocalHash::of(self.marked, &snapshot.key);
                 let hit = snapshot.best(hash, self.marked, |_, _| Some(ANY_DOMAIN));
                 if hit.is_some() {
-                    self.trace.step(Step::Prefix, prefix, b"", hit);
+                    self.trace.step(Step::Prefix, self.marked, b"", hit);
                     return hit;
                 }
             }
