@@ -99,11 +99,10 @@ impl Content {
 
     /// Every statement, folded, in the order of the list.
     pub fn listed(&self) -> impl Iterator<Item = Listed<'_>> {
-        self.table.records(&self.key, |class| self.class(class).domain).map(|record| {
+        self.table.records(&self.key, |class| self.class(class).domain).map(|(number, record)| {
             let class = self.class(record.class);
             let domain = self.domains.get(class.domain.0 as usize).map_or(&[][..], |domain| &domain.name);
-            let key = key_of(record.local, class.domain, domain);
-            Listed { key, entry: self.entry(record.class) }
+            Listed { key: key_of(record.local, domain), entry: self.entry(record.class), number }
         })
     }
 
@@ -137,15 +136,16 @@ impl Content {
     }
 }
 
-/// The key that a local part of the table stands for.
-fn key_of<'a>(local: &'a [u8], number: DomainNumber, domain: &'a [u8]) -> Key<'a> {
+/// The key that a local part of the table stands for, as a [`super::Trace`] hears of them too. The domain is empty for
+/// "any domain".
+pub fn key_of<'a>(local: &'a [u8], domain: &'a [u8]) -> Key<'a> {
     match (local, domain) {
         ([mark::DETAIL, base @ ..], _) => Key::Detail { local: base, domain, required: false },
         ([mark::DETAIL_REQUIRED, base @ ..], _) => Key::Detail { local: base, domain, required: true },
         ([mark::PREFIX, prefix @ ..], _) => Key::Prefix { prefix, domain },
         ([], [b'.', below @ ..]) => Key::Subdomains { domain: below },
         ([], _) => Key::CatchAll { domain },
-        _ if number == ANY_DOMAIN => Key::AnyDomain { local },
+        (_, []) => Key::AnyDomain { local },
         _ => Key::Recipient { local, domain },
     }
 }
@@ -157,6 +157,8 @@ pub struct Listed<'a> {
     pub key: Key<'a>,
     /// What it says.
     pub entry: &'a Entry,
+    /// Which statement of the list it is, from 0; duplicates are counted.
+    pub number: usize,
 }
 
 /// Folded domains.
@@ -183,8 +185,6 @@ pub struct DuplicateKey<'a> {
     pub lost: Listed<'a>,
     /// The statement that stays.
     pub kept: &'a Entry,
-    /// Number of the later one in the order in which they were added.
-    pub number: usize,
 }
 
 /// Builds a [`Content`], statement by statement.
@@ -329,9 +329,9 @@ impl Builder {
                 |class| entries[domain_of(class).0 as usize] += 1,
                 |twice| {
                     let number = domain_of(twice.lost.class);
-                    let key = key_of(twice.lost.local, number, &content.domains[number.0 as usize].name);
-                    let lost = Listed { key, entry: entry_of(twice.lost.class) };
-                    duplicate(DuplicateKey { lost, kept: entry_of(twice.kept), number: twice.number });
+                    let key = key_of(twice.lost.local, &content.domains[number.0 as usize].name);
+                    let lost = Listed { key, entry: entry_of(twice.lost.class), number: twice.number };
+                    duplicate(DuplicateKey { lost, kept: entry_of(twice.kept) });
                 },
             )
         };

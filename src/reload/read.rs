@@ -300,7 +300,7 @@ impl Intake {
             findings.duplicates += 1;
             if twice.lost.entry != twice.kept && findings.conflicts.len() < KEPT_FAULTS {
                 findings.conflicts.push(Conflict {
-                    line: lines.get(twice.number).copied(),
+                    line: lines.get(twice.lost.number).copied(),
                     key: crate::map::KeyText(twice.lost.key).to_string(),
                     lost: twice.lost.entry.to_string(),
                     kept: twice.kept.to_string(),
