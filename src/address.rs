@@ -190,7 +190,7 @@ pub fn fold_domain<'b>(domain: &[u8], out: &'b mut Vec<u8>) -> Result<Domain<'b>
             .map_err(|_| NoAddress::Domain)?;
         out.extend_from_slice(ascii.strip_suffix('.').unwrap_or(&ascii).as_bytes());
     }
-    if out.is_empty() || out.len() > MAX_DOMAIN || out.iter().any(|&b| b <= b' ' || b == 0x7f) {
+    if out.is_empty() || out.ends_with(b".") || out.len() > MAX_DOMAIN || out.iter().any(|&b| b <= b' ' || b == 0x7f) {
         return Err(NoAddress::Domain);
     }
     Ok(Domain(out))
@@ -303,6 +303,7 @@ mod tests {
             ("<@example.org>", "no local part"),
             ("anna@", "not a domain name"),
             ("anna@.", "not a domain name"),
+            ("anna@example.org..", "not a domain name"),
             ("anna@exa mple.org", "not a domain name"),
             ("anna@example.org ", "not a domain name"),
             ("\"\"@example.org", "empty local part"),
