@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use crate::address;
-use crate::map::{Found, Pairs, Scratch, Snapshot, Trace};
+use crate::map::{Content, Found, Scratch, Snapshot, Trace};
 use crate::proto::{Reply, Value};
 use crate::verdict::{self, Verdict};
 
 /// What a map says about an address.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Kind {
     /// Does the recipient exist? For `relay_recipient_maps`, rule sets and `${readsocket}`.
     Recipients(ValueOf),
@@ -23,7 +23,7 @@ pub enum Kind {
     /// Is the domain ours?
     Domains,
     /// A file, served as it is; `None` until it could be read.
-    Table(Option<Arc<Pairs>>),
+    Table(Option<Arc<Content>>),
 }
 
 /// What stands after `OK ` for a recipient that exists.
@@ -38,7 +38,7 @@ pub enum ValueOf {
 }
 
 /// A map by its name.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Map {
     /// The first word of a request.
     pub name: Box<str>,
@@ -65,6 +65,17 @@ pub struct Answer<'a> {
     pub verdict: Option<Verdict>,
     /// The recipient exists only because its domain does not enforce refusals (`mode = "warn"`).
     pub spared: bool,
+}
+
+/// What a protocol that has its own words for it is to do with a recipient: policy, milter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// No objection: the recipient exists, or is none of ours.
+    Pass,
+    /// Refuse with this reply.
+    Refuse(&'a verdict::Reply),
+    /// Put off with this reply.
+    Defer(&'a verdict::Reply),
 }
 
 /// The reason of a TEMP reply while no list has been read.
@@ -148,8 +159,29 @@ impl Directory {
             },
             Kind::Domains => plain(self.domain(key, scratch)),
             Kind::Table(None) => plain(Reply::Temp(NO_DATA)),
-            Kind::Table(Some(pairs)) => plain(found_value(pairs.find(&key.to_ascii_lowercase()))),
+            Kind::Table(Some(table)) => plain(found_value(table.pairs().find(&key.to_ascii_lowercase()))),
         }
+    }
+
+    /// Decides about a recipient by a map's name; beside it the verdict, and whether the recipient was spared
+    /// (`mode = "warn"`). `None`: there is no such map about recipients, so nothing is known.
+    pub fn decide<'a>(
+        &'a self,
+        map: &[u8],
+        recipient: &[u8],
+        scratch: &'a mut Scratch,
+    ) -> (Decision<'a>, Option<(Verdict, bool)>) {
+        match self.map(map).map(|map| &map.kind) {
+            Some(Kind::Recipients(_) | Kind::Access | Kind::Check) => {}
+            Some(Kind::Domains | Kind::Table(_)) | None => return (Decision::Defer(&self.unknown), None),
+        }
+        let found = self.snapshot.lookup(recipient, scratch, &mut ());
+        let decision = match found.verdict {
+            Verdict::Exists | Verdict::Foreign => Decision::Pass,
+            Verdict::Absent => found.refusal().map_or(Decision::Pass, Decision::Refuse),
+            Verdict::Unknown => Decision::Defer(found.deferral().unwrap_or(&self.unknown)),
+        };
+        (decision, Some((found.verdict, found.verdict != found.enforced)))
     }
 
     fn of<'a>(&self, found: &Found<'_, '_>, reply: Reply<'a>) -> Answer<'a> {

@@ -114,12 +114,8 @@ impl Outcome {
 }
 
 /// Dialects in the order of the counters.
-pub const DIALECTS: [(Dialect, &str); 4] = [
-    (Dialect::Socketmap, "socketmap"),
-    (Dialect::Line, "line"),
-    (Dialect::Policy, "policy"),
-    (Dialect::Http, "http"),
-];
+pub const DIALECTS: [(Dialect, &str); 4] =
+    [(Dialect::Socketmap, "socketmap"), (Dialect::Line, "line"), (Dialect::Policy, "policy"), (Dialect::Http, "http")];
 
 fn place_of(dialect: Dialect) -> usize {
     match dialect {
@@ -127,6 +123,8 @@ fn place_of(dialect: Dialect) -> usize {
         Dialect::Line => 1,
         Dialect::Policy => 2,
         Dialect::Http => 3,
+        Dialect::TcpTable => 4,
+        Dialect::Milter => 5,
     }
 }
 
@@ -158,6 +156,13 @@ impl Stats {
     pub fn count_answer(&mut self, dialect: Dialect, answer: &Answer<'_>) {
         self.requests[place_of(dialect)][Outcome::of(answer).place()] += 1;
         self.spared += u64::from(answer.spared);
+    }
+
+    /// Counts a decision about a recipient; `None`: there was no map to decide by.
+    pub fn count_decision(&mut self, dialect: Dialect, outcome: Option<(Verdict, bool)>) {
+        let place = outcome.map_or(Outcome::NoMap, |(verdict, _)| Outcome::Verdict(verdict)).place();
+        self.requests[place_of(dialect)][place] += 1;
+        self.spared += u64::from(outcome.is_some_and(|(_, spared)| spared));
     }
 
     /// Counts a broken request.

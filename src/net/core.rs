@@ -9,7 +9,7 @@ use crate::map::Scratch;
 use crate::proto::detect::Dialect;
 use crate::proto::{self, Reply};
 use crate::reload::Report;
-use crate::resolve::Directory;
+use crate::resolve::{Decision, Directory};
 use crate::stats::Stats;
 
 /// Shared by all sessions of one loop.
@@ -32,8 +32,10 @@ pub struct Core {
     pub started_at: SystemTime,
     /// Space for reading and writing.
     pub buffers: Buffers,
-    /// Sources to be loaded although a guard says no, asked for by `POST /reload`; the loop starts the reload.
-    pub reload_wanted: Option<Vec<String>>,
+    /// `POST /reload` was asked for; the loop starts the reload.
+    pub reload_wanted: bool,
+    /// Sessions open.
+    pub sessions: usize,
     scratch: Scratch,
 }
 
@@ -59,7 +61,8 @@ impl Core {
             started: now,
             started_at: SystemTime::now(),
             buffers: Buffers::default(),
-            reload_wanted: None,
+            reload_wanted: false,
+            sessions: 0,
             scratch: Scratch::default(),
         };
         core.set_limits(limits);
@@ -89,5 +92,12 @@ impl Core {
         let answer = self.directory.answer(map, key, &mut self.scratch);
         self.stats.count_answer(dialect, &answer);
         write(&answer.reply);
+    }
+
+    /// Decides about one recipient, for a protocol that says itself what is to be done.
+    pub fn decide(&mut self, dialect: Dialect, map: &[u8], recipient: &[u8], write: impl FnOnce(&Decision<'_>)) {
+        let (decision, outcome) = self.directory.decide(map, recipient, &mut self.scratch);
+        self.stats.count_decision(dialect, outcome);
+        write(&decision);
     }
 }

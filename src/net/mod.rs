@@ -5,7 +5,9 @@
 //! ([`crate::reload`]), which hands over an `Arc` and wakes the loop.
 
 mod core;
+mod dialect;
 mod listener;
+mod metrics;
 mod pages;
 mod server;
 mod session;
@@ -13,5 +15,5 @@ mod stream;
 mod timer;
 mod token;
 
-pub use listener::Front;
+pub use listener::{Bound, Front};
 pub use server::{Server, ServerError};

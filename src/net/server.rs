@@ -217,6 +217,7 @@ impl Server {
 
     fn close(&mut self, id: SessionId, how: Ended) {
         let Some(mut session) = self.sessions.try_remove(id.slot as usize) else { return };
+        self.core.sessions = self.sessions.len();
         self.timers.cancel(id, &mut session.place.armed);
         self.core.stats.count_end(how);
         if self.core.limits.sessions_per_peer > 0
@@ -331,6 +332,7 @@ impl Server {
         self.generation = self.generation.wrapping_add(1) & GENERATION_MASK;
         let generation = self.generation;
         let slot = self.sessions.insert(Session::new(stream, front, peer, generation, self.core.now)) as u32;
+        self.core.sessions = self.sessions.len();
         self.serve(SessionId { slot, generation });
     }
 
@@ -422,9 +424,9 @@ impl Server {
             match signal {
                 SIGHUP => {
                     log::info!("SIGHUP: reading configuration and lists again");
-                    self.reload(Vec::new());
+                    self.reload();
                 }
-                SIGUSR1 => log::info!("{}", pages::status_line(&self.core, self.sessions.len())),
+                SIGUSR1 => log::info!("{}", pages::status_line(&self.core)),
                 SIGUSR2 => {
                     crate::logging::reopen();
                     log::info!("SIGUSR2: log reopened");
@@ -434,14 +436,14 @@ impl Server {
         }
     }
 
-    fn reload(&mut self, force: Vec<String>) {
+    fn reload(&mut self) {
         self.notifier.reloading();
-        self.loader.reload(force);
+        self.loader.reload();
     }
 
     fn start_wanted_reload(&mut self) {
-        if let Some(force) = self.core.reload_wanted.take() {
-            self.reload(force);
+        if std::mem::take(&mut self.core.reload_wanted) {
+            self.reload();
         }
     }
 
@@ -467,7 +469,7 @@ impl Server {
             self.reconfigure(config);
         }
         // "Ready" with the old data, too, when the new could not be taken: the service is up, and says so in STATUS.
-        self.notifier.ready(&pages::status_line(&self.core, self.sessions.len()));
+        self.notifier.ready(&pages::status_line(&self.core));
         self.serving = true;
         let (status, body) = pages::reloaded(&self.core);
         let waiting: Vec<SessionId> = self
@@ -540,7 +542,7 @@ impl Server {
         log::info!(
             "{}: stopping; {}",
             if signal == SIGINT { "SIGINT" } else { "SIGTERM" },
-            pages::status_line(&self.core, self.sessions.len())
+            pages::status_line(&self.core)
         );
         self.notifier.stopping();
         self.stop_at = Some(self.core.now + self.core.limits.stop);

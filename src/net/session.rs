@@ -10,12 +10,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::core::{Buffers, Core};
+use super::dialect::{Batch, Next, Speech};
 use super::listener::Front;
-use super::pages::{self, Page};
+use super::pages;
 use super::stream::Stream;
-use crate::config::ListenProtocol;
-use crate::proto::detect::{self, Dialect};
-use crate::proto::{http, line, socketmap};
+use crate::proto::http;
 use crate::stats::Ended;
 
 /// How long a session that was answered with an error may go on sending before it is cut off. Closing at once would
@@ -56,7 +55,7 @@ pub struct Session {
     stream: Stream,
     front: Rc<Front>,
     peer: Option<IpAddr>,
-    dialect: Option<Dialect>,
+    speech: Speech,
     phase: Phase,
     /// Since when it is in this phase; in `Idle` the time of the last activity.
     since: Instant,
@@ -95,38 +94,14 @@ pub struct Place {
     pub queued: bool,
 }
 
-/// What a dialect did with a batch of input.
-struct Advance {
-    used: usize,
-    next: Next,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// More bytes are needed.
-    More,
-    /// There is more to do than the budget allows.
-    Again,
-    /// Nothing that follows has a meaning.
-    Close,
-    /// The answer comes when the reload ends.
-    Reload,
-}
-
 impl Session {
     /// A session for a connection that was just accepted.
     pub fn new(stream: Stream, front: Rc<Front>, peer: Option<IpAddr>, generation: u32, now: Instant) -> Session {
-        let dialect = match front.protocol {
-            ListenProtocol::Socketmap => Some(Dialect::Socketmap),
-            ListenProtocol::Line => Some(Dialect::Line),
-            ListenProtocol::Http => Some(Dialect::Http),
-            _ => None,
-        };
         Session {
             stream,
+            speech: Speech::new(front.protocol),
             front,
             peer,
-            dialect,
             phase: Phase::Idle,
             since: now,
             input: Vec::new(),
@@ -207,7 +182,7 @@ impl Session {
     /// Reads, answers and writes as far as possible.
     pub fn serve(&mut self, core: &mut Core) -> Turn {
         let mut buffers = std::mem::take(&mut core.buffers);
-        let turn = self.work(core, &mut buffers).unwrap_or_else(|_| Turn::Close(Ended::Reset));
+        let turn = self.work(core, &mut buffers).unwrap_or(Turn::Close(Ended::Reset));
         core.buffers = buffers;
         turn
     }
@@ -244,7 +219,9 @@ impl Session {
             buffers.write.clear();
             let input = &buffers.read[..kept + read];
             let before = budget;
-            let advance = self.advance(input, core, &mut buffers.write, &mut budget);
+            let mut turn = Batch { front: &self.front, eof: self.eof, core, out: &mut buffers.write, budget };
+            let advance = self.speech.advance(input, &mut turn);
+            budget = turn.budget;
             self.keep(&input[advance.used..]);
             self.backlog = advance.next == Next::Again;
             if self.input.is_empty() {
@@ -368,108 +345,5 @@ impl Session {
             }
         }
         Ok(Turn::Again)
-    }
-
-    /// Lets the session's dialect work off the input; at most `budget` requests.
-    fn advance(&mut self, input: &[u8], core: &mut Core, out: &mut Vec<u8>, budget: &mut usize) -> Advance {
-        let dialect = match self.dialect {
-            Some(dialect) => dialect,
-            None => match detect::detect(input, self.eof) {
-                Some(dialect) => *self.dialect.insert(dialect),
-                None => return Advance { used: 0, next: Next::More },
-            },
-        };
-        match dialect {
-            Dialect::Socketmap => socketmap_requests(input, core, out, budget),
-            Dialect::Line => line_requests(input, self.eof, &self.front, core, out, budget),
-            Dialect::Http => http_request(input, &self.front, core, out),
-            // Until there is a policy front: not a word, as PROTOCOLS.md (6) wants it of a server that can't decide.
-            Dialect::Policy => Advance { used: input.len(), next: Next::Close },
-        }
-    }
-}
-
-/// Whether another request fits into this turn.
-fn has_room(core: &Core, out: &[u8], budget: usize) -> bool {
-    budget > 0 && out.len() < core.limits.output_bytes
-}
-
-fn socketmap_requests(input: &[u8], core: &mut Core, out: &mut Vec<u8>, budget: &mut usize) -> Advance {
-    let mut used = 0;
-    loop {
-        let rest = &input[used..];
-        if rest.is_empty() {
-            return Advance { used, next: Next::More };
-        }
-        if !has_room(core, out, *budget) {
-            return Advance { used, next: Next::Again };
-        }
-        match socketmap::decode(rest, &core.proto_limits) {
-            Ok(None) => return Advance { used, next: Next::More },
-            Ok(Some((request, size))) => {
-                core.answer(Dialect::Socketmap, request.map, request.key, |reply| socketmap::encode(reply, out));
-                used += size;
-                *budget -= 1;
-            }
-            Err(error) => {
-                core.stats.count_violation(Dialect::Socketmap);
-                if let Some(reply) = error.reply() {
-                    socketmap::encode(&reply, out);
-                }
-                return Advance { used: input.len(), next: Next::Close };
-            }
-        }
-    }
-}
-
-fn line_requests(
-    input: &[u8],
-    eof: bool,
-    front: &Front,
-    core: &mut Core,
-    out: &mut Vec<u8>,
-    budget: &mut usize,
-) -> Advance {
-    let mut used = 0;
-    loop {
-        let rest = &input[used..];
-        if rest.is_empty() {
-            return Advance { used, next: Next::More };
-        }
-        if !has_room(core, out, *budget) {
-            return Advance { used, next: Next::Again };
-        }
-        match line::decode(rest, eof, &core.proto_limits) {
-            Ok(None) => return Advance { used, next: Next::More },
-            Ok(Some((request, size))) => {
-                let map = request.map.unwrap_or(front.default_map.as_bytes());
-                core.answer(Dialect::Line, map, request.key, |reply| line::encode(reply, out));
-                used += size;
-                *budget -= 1;
-            }
-            Err(error) => {
-                core.stats.count_violation(Dialect::Line);
-                if let Some(reply) = error.reply() {
-                    line::encode(&reply, out);
-                }
-                return Advance { used: input.len(), next: Next::Close };
-            }
-        }
-    }
-}
-
-/// One page, then the connection is closed: nobody asks for pages in a hurry.
-fn http_request(input: &[u8], front: &Front, core: &mut Core, out: &mut Vec<u8>) -> Advance {
-    match http::decode(input, &core.proto_limits) {
-        Ok(None) => Advance { used: 0, next: Next::More },
-        Ok(Some((request, used))) => match pages::respond(&request, front.control, core, out) {
-            Page::Written => Advance { used, next: Next::Close },
-            Page::AfterReload => Advance { used, next: Next::Reload },
-        },
-        Err(error) => {
-            core.stats.count_violation(Dialect::Http);
-            http::encode_status(error.status(), false, out);
-            Advance { used: input.len(), next: Next::Close }
-        }
     }
 }

@@ -7,17 +7,21 @@
 //!
 //! tcp_table (its `get` looks like a map name) and milter (binary) need a listener that names them.
 
-/// What a peer speaks.
+/// What a peer speaks. [`detect`] finds the first four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// [`crate::proto::socketmap`].
     Socketmap,
     /// [`crate::proto::line`].
     Line,
-    /// Postfix policy delegation.
+    /// [`crate::proto::policy`].
     Policy,
     /// [`crate::proto::http`].
     Http,
+    /// [`crate::proto::tcp_table`]: only where the listener says so.
+    TcpTable,
+    /// [`crate::proto::milter`]: only where the listener says so.
+    Milter,
 }
 
 /// Longest head that leaves the dialect open; after so many bytes [`detect`] always knows.

@@ -63,6 +63,22 @@ impl Limits {
         tcp_table_bytes: 40_010,
         milter_bytes: 66_560,
     };
+
+    /// Most bytes that an unfinished request can have before its decoder finds it too long.
+    pub fn longest_request(&self) -> usize {
+        let Limits { request_bytes, line_bytes, http_head_bytes, http_body_bytes, .. } = *self;
+        // A netstring has its number, a colon and a comma besides; a line may end in CR LF.
+        [
+            request_bytes + 8,
+            line_bytes + 2,
+            http_head_bytes + http_body_bytes,
+            self.policy_bytes,
+            self.tcp_table_bytes + 2,
+            self.milter_bytes + 4,
+        ]
+        .into_iter()
+        .fold(0, usize::max)
+    }
 }
 
 impl Default for Limits {

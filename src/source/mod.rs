@@ -22,6 +22,7 @@ mod lines;
 mod plain;
 mod postmap;
 mod syntax;
+mod table;
 
 use std::fmt;
 use std::str::FromStr;
@@ -106,6 +107,8 @@ formats! {
     Access, "access", access::Access;
     /// One domain a line: relay-domains, virtuserdomain, rcpthosts.
     Domains, "domains", domains::Domains;
+    /// Keys and values that a map serves as they are; says nothing about recipients.
+    Table, "table", table::Table;
 }
 
 impl fmt::Display for Format {

@@ -1,0 +1,166 @@
+//! Settings that the program does not act on yet. They are read and checked like all others, and then refused, so that
+//! nobody believes in a setting that does nothing.
+//!
+//! What arrives is taken out of [`LATER`]; nothing else has to change.
+
+use toml::de::DeValue;
+
+use super::error::{ConfigError, Place, Problem, SourceMap};
+
+/// What a key can't do yet.
+struct Later {
+    /// `section.key`, `key` at the top of the file, or `section.*`.
+    key: &'static str,
+    /// The values that mean what the program does today anyway. None: the key itself has to wait.
+    today: &'static [&'static str],
+}
+
+const fn all(key: &'static str) -> Later {
+    Later { key, today: &[] }
+}
+
+const fn but(key: &'static str, today: &'static [&'static str]) -> Later {
+    Later { key, today }
+}
+
+/// One line per setting that has to wait.
+const LATER: &[Later] = &[
+    but("state_dir", &[""]),
+    but("log.addresses", &["plain"]),
+    but("listen.protocol", &["auto", "socketmap", "line", "http"]),
+    all("limits.answer_milter"),
+    but("defaults.max_age", &[""]),
+    but("defaults.grace", &["0s"]),
+    all("defaults.retry"),
+    but("defaults.watch", &["off"]),
+    but("defaults.refresh", &[""]),
+    all("defaults.timeout"),
+    but("defaults.keep_versions", &["0"]),
+    all("source.command"),
+    but("source.format", &["auto", "plain", "postmap", "access", "domains"]),
+    but("source.max_age", &[""]),
+    but("source.grace", &["0s"]),
+    all("source.retry"),
+    but("source.watch", &["off"]),
+    but("source.refresh", &[""]),
+    all("source.timeout"),
+    but("source.keep_versions", &["0"]),
+    all("source.uid_min"),
+    all("source.shells"),
+    all("source.disabled"),
+    but("domain.verify", &["list"]),
+    but("domain.backend", &[""]),
+    all("domain.unavailable"),
+    all("domain.skip"),
+    all("nexthops.*"),
+    all("backend.*"),
+    all("cache.*"),
+    all("skip.*"),
+    all("harvest.*"),
+    but("map.kind", &["recipients", "access", "check", "domains", "table"]),
+    but("map.format", &["auto", "plain", "postmap", "access", "domains"]),
+];
+
+/// A key that is set.
+pub(super) struct Setting {
+    section: &'static str,
+    pub(super) key: String,
+    /// Its value, or the items of a list.
+    values: Vec<String>,
+    pub(super) offset: usize,
+}
+
+impl Setting {
+    pub(super) fn new(section: &'static str, key: &str, value: &DeValue<'_>, offset: usize) -> Setting {
+        let text = |v: &DeValue<'_>| match v {
+            DeValue::String(s) => s.to_string(),
+            DeValue::Integer(n) => n.to_string(),
+            DeValue::Boolean(b) => b.to_string(),
+            _ => String::from("..."),
+        };
+        let values = match value {
+            DeValue::Array(items) => items.iter().map(|i| text(i.get_ref())).collect(),
+            value => vec![text(value)],
+        };
+        Setting { section, key: key.to_owned(), values, offset }
+    }
+
+    fn is(&self, later: &Later) -> bool {
+        match later.key.split_once('.') {
+            None => self.section.is_empty() && self.key == later.key,
+            Some((section, "*")) => self.section == section,
+            Some((section, key)) => self.section == section && self.key == key,
+        }
+    }
+}
+
+/// A setting that the program does not act on yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotYet {
+    /// Where it is set.
+    pub place: Place,
+    /// `section.key`, or `key` at the top of the file.
+    pub key: String,
+    /// What to say about it.
+    pub text: String,
+}
+
+/// What of `settings` has to wait, in the order of the files.
+pub(super) fn not_yet(settings: &[Setting], map: &SourceMap) -> Vec<NotYet> {
+    let mut waiting: Vec<(usize, NotYet)> = Vec::new();
+    for setting in settings {
+        let Some(later) = LATER.iter().find(|l| setting.is(l)) else { continue };
+        let Some(value) = setting.values.iter().find(|v| !later.today.contains(&v.as_str())) else { continue };
+        let name = match setting.section {
+            "" => setting.key.clone(),
+            "listen" | "source" | "domain" | "backend" | "map" => format!("[[{}]] {}", setting.section, setting.key),
+            section => format!("[{section}] {}", setting.key),
+        };
+        let text = match later.today {
+            [] => format!("{name}: needs a later version of rcptmapd; take it out until then"),
+            today => {
+                let today: Vec<String> = today.iter().map(|t| format!("{t:?}")).collect();
+                let (value, today) = (value.escape_debug(), today.join(", "));
+                format!("{name} = \"{value}\": needs a later version of rcptmapd; today it can be {today}")
+            }
+        };
+        let key = if setting.section.is_empty() {
+            setting.key.clone()
+        } else {
+            format!("{}.{}", setting.section, setting.key)
+        };
+        waiting.push((setting.offset, NotYet { place: map.place(setting.offset), key, text }));
+    }
+    waiting.sort_by_key(|(offset, _)| *offset);
+    waiting.into_iter().map(|(_, n)| n).collect()
+}
+
+impl super::Config {
+    /// Settings of the file that the program does not act on yet; empty in a configuration that can be run.
+    pub fn unsupported(&self) -> &[NotYet] {
+        &self.not_yet
+    }
+
+    /// Refuses what the program does not act on yet.
+    pub fn supported(&self) -> Result<(), ConfigError> {
+        let problems: Vec<Problem> =
+            self.not_yet.iter().map(|n| Problem { place: n.place.clone(), text: n.text.clone() }).collect();
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::sections;
+
+    #[test]
+    fn every_line_names_a_key_that_there_is() {
+        let sections = sections();
+        for later in LATER {
+            let (section, key) = later.key.split_once('.').unwrap_or(("", later.key));
+            let section = sections.iter().find(|s| s.name == section).unwrap_or_else(|| panic!("{}", later.key));
+            assert!(key == "*" || section.keys.contains(&key), "{}", later.key);
+        }
+    }
+}

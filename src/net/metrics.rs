@@ -1,0 +1,105 @@
+//! The counters in OpenMetrics text, for Prometheus and its kin. All names are in this file.
+//!
+//! The page is made from the plain counters when somebody asks for it; nothing here is on the way of a look-up.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::core::Core;
+use crate::reload::State;
+use crate::stats::{DIALECTS, Ended, Outcome};
+
+/// The page's media type.
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labels = Vec<(&'static str, String)>;
+
+/// The page.
+pub fn page(core: &Core) -> String {
+    let mut registry = Registry::with_prefix("rcptmapd");
+    requests(core, &mut registry);
+    sessions(core, &mut registry);
+    lists(core, &mut registry);
+    let mut page = String::new();
+    // A String takes everything; there is no other way for this to fail.
+    let _ = encode(&mut page, &registry);
+    page
+}
+
+fn requests(core: &Core, registry: &mut Registry) {
+    let stats = &core.stats;
+    let requests = Family::<Labels, Counter>::default();
+    let violations = Family::<Labels, Counter>::default();
+    for (dialect, name) in DIALECTS {
+        for outcome in Outcome::ALL {
+            let labels = vec![("protocol", name.to_owned()), ("verdict", outcome.name().to_owned())];
+            requests.get_or_create(&labels).inc_by(stats.requests(dialect, outcome));
+        }
+        violations.get_or_create(&vec![("protocol", name.to_owned())]).inc_by(stats.violations(dialect));
+    }
+    registry.register("requests", "Requests answered, by protocol and what was found out", requests);
+    registry.register("malformed_requests", "Requests that broke their protocol", violations);
+    counter(
+        registry,
+        "spared",
+        "Recipients that exist only because their domain does not enforce refusals",
+        stats.spared,
+    );
+}
+
+fn sessions(core: &Core, registry: &mut Registry) {
+    let stats = &core.stats;
+    gauge(registry, "sessions", "Sessions open", core.sessions as u64);
+    counter(registry, "sessions_accepted", "Connections taken in", stats.accepted);
+    let ended = Family::<Labels, Counter>::default();
+    for how in Ended::ALL {
+        ended.get_or_create(&vec![("how", how.name().to_owned())]).inc_by(stats.ended(how));
+    }
+    registry.register("sessions_ended", "Sessions ended, by the way they did", ended);
+    counter(registry, "sessions_not_allowed", "Connections closed: the peer is in no allow list", stats.not_allowed);
+    counter(registry, "sessions_turned_away", "Connections closed: a limit was reached", stats.turned_away);
+    counter(registry, "accept_failures", "Times that no descriptor or memory was left", stats.accept_failures);
+    counter(registry, "log_lines_dropped", "Log lines that the log daemon did not take", crate::logging::dropped());
+}
+
+fn lists(core: &Core, registry: &mut Registry) {
+    let (stats, report) = (&core.stats, &core.report);
+    gauge(registry, "recipients", "Keys in force, foreign ones not counted", report.recipients as u64);
+    gauge(registry, "domains", "Our domains", report.domains as u64);
+    gauge(registry, "recipients_bytes", "Memory that the recipients take", report.heap_bytes as u64);
+    gauge(
+        registry,
+        "complete",
+        "1: every source has been read at least once",
+        core.directory.snapshot().is_complete().into(),
+    );
+    counter(registry, "reloads", "Loads that took everything", stats.reloads);
+    counter(registry, "reload_failures", "Loads that left something as it was", stats.reload_failures);
+    let recipients = Family::<Labels, Gauge>::default();
+    let taken = Family::<Labels, Gauge>::default();
+    let bad_lines = Family::<Labels, Gauge>::default();
+    for source in &report.sources {
+        let labels = vec![("source", source.name.clone())];
+        recipients.get_or_create(&labels).set(source.recipients as i64);
+        taken.get_or_create(&labels).set((source.state == State::Taken).into());
+        bad_lines.get_or_create(&labels).set(source.findings.fault_count as i64);
+    }
+    registry.register("source_recipients", "Keys in force, by source", recipients);
+    registry.register("source_ok", "1: the last load took this source; 0: an older list or none is in force", taken);
+    registry.register("source_bad_lines", "Lines that can't be understood, by source", bad_lines);
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter = Counter::<u64>::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(value as i64);
+    registry.register(name, help, gauge);
+}

@@ -1,0 +1,191 @@
+//! What is shown to people and programs over HTTP: metrics, health, status; and the commands of the control socket.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::core::Core;
+use crate::proto::http::{self, Method, Request};
+use crate::reload::{Report, SourceReport};
+use crate::stats::{DIALECTS, Ended, Outcome};
+
+/// JSON's media type.
+pub const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// How long the answer to `POST /reload` may take.
+pub const RELOAD_PATIENCE: Duration = Duration::from_secs(600);
+
+/// How a request for a page went on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// The response is written.
+    Written,
+    /// The response comes when the reload that was started ends.
+    AfterReload,
+}
+
+/// Answers a request. Commands are taken on the control socket only.
+pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut Vec<u8>) -> Page {
+    let (media, body) = match (request.method, request.path) {
+        (Method::Post, "/reload") if control => {
+            core.reload_wanted = true;
+            return Page::AfterReload;
+        }
+        (Method::Get | Method::Head, "/health") => {
+            let (status, text) = health(core);
+            let body = if request.method == Method::Head { &[][..] } else { text.as_bytes() };
+            http::encode(status, TEXT, body, false, out);
+            return Page::Written;
+        }
+        (Method::Get | Method::Head, "/metrics") => (super::metrics::MEDIA_TYPE, super::metrics::page(core)),
+        (Method::Get | Method::Head, "/status") => (JSON, status(core).to_string()),
+        (Method::Get | Method::Head, "/stats") => (JSON, stats(core).to_string()),
+        (_, "/health" | "/metrics" | "/status" | "/stats") => {
+            http::encode_not_allowed("GET, HEAD", false, out);
+            return Page::Written;
+        }
+        _ => {
+            http::encode_status(404, false, out);
+            return Page::Written;
+        }
+    };
+    if request.method == Method::Head {
+        http::encode_head(200, media, body.len(), false, out);
+    } else {
+        http::encode(200, media, body.as_bytes(), false, out);
+    }
+    Page::Written
+}
+
+/// The response to `POST /reload`: 200 when everything was taken, 409 when something stayed as it was.
+pub fn reloaded(core: &Core) -> (u16, String) {
+    (if core.report.is_good() { 200 } else { 409 }, status(core).to_string())
+}
+
+/// One line for the log, systemd and `status`.
+pub fn status_line(core: &Core) -> String {
+    let report = &core.report;
+    let open = format!("{} sessions, {}", core.sessions, core.stats.summary());
+    if report.serial == 0 {
+        return format!("loading; every recipient is \"try again later\" until it is done; {open}");
+    }
+    let trouble = match report.errors().count() {
+        0 => String::new(),
+        1 => "1 source or file NOT taken; ".to_owned(),
+        count => format!("{count} sources or files NOT taken; "),
+    };
+    format!("{trouble}serving {} recipients in {} domains; {open}", report.recipients, report.domains)
+}
+
+/// 200 while every source is in force as it should be; 503 while something can't be told for want of a list, or a list
+/// in force is an old one.
+fn health(core: &Core) -> (u16, String) {
+    let report = &core.report;
+    if report.serial == 0 {
+        return (503, "loading: no list has been read yet\n".to_owned());
+    }
+    let errors: String = report.errors().map(|error| format!("{error}\n")).collect();
+    if errors.is_empty() { (200, "ok\n".to_owned()) } else { (503, errors) }
+}
+
+/// Everything that `rcptmapd status` shows.
+pub fn status(core: &Core) -> Value {
+    let report = &core.report;
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "state": state(core),
+        "started": seconds(Some(core.started_at)),
+        "uptime_seconds": core.now.saturating_duration_since(core.started).as_secs(),
+        "sessions": core.sessions,
+        "requests": core.stats.total(),
+        "loads": report.serial,
+        "loaded": seconds(report.at),
+        "load_seconds": report.took.as_secs_f64(),
+        "configuration_error": report.config_error,
+        "domains": report.domains,
+        "recipients": report.recipients,
+        "memory_bytes": report.heap_bytes,
+        "complete": core.directory.snapshot().is_complete(),
+        "sources": report.sources.iter().map(source).collect::<Vec<_>>(),
+        "files": report.files.iter().map(|file| json!({
+            "path": file.path.to_string_lossy(),
+            "for": file.what,
+            "state": file.state.name(),
+            "error": file.error,
+            "entries": file.entries,
+        })).collect::<Vec<_>>(),
+        "maps": core.directory.maps().iter().map(|map| &*map.name).collect::<Vec<_>>(),
+    })
+}
+
+fn source(source: &SourceReport) -> Value {
+    json!({
+        "name": source.name,
+        "origin": source.origin,
+        "state": source.state.name(),
+        "error": source.error,
+        "format": source.format.map(|format| format.name()),
+        "recipients": source.recipients,
+        "foreign": source.foreign,
+        "lines": source.lines,
+        "bad_lines": source.findings.fault_count,
+        "first_bad_lines": source.findings.faults.iter().map(|fault| json!({
+            "line": fault.line, "text": fault.text, "why": fault.why,
+        })).collect::<Vec<_>>(),
+        "duplicates": source.findings.duplicates,
+        "left_out": source.findings.skips.iter().map(|(why, count)| (why.name(), *count)).collect::<std::collections::BTreeMap<_, _>>(),
+        "warnings": source.findings.notes.iter().map(|(line, note)| json!({
+            "line": line, "text": note.to_string(),
+        })).collect::<Vec<_>>(),
+        "taken": seconds(source.taken_at),
+        "modified": seconds(source.modified),
+    })
+}
+
+fn state(core: &Core) -> &'static str {
+    let report: &Report = &core.report;
+    match (report.serial, report.is_good()) {
+        (0, _) => "loading",
+        (_, true) => "ok",
+        (_, false) => "degraded",
+    }
+}
+
+fn seconds(time: Option<std::time::SystemTime>) -> Option<u64> {
+    time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs())
+}
+
+/// Everything that `rcptmapd stats` shows.
+pub fn stats(core: &Core) -> Value {
+    let stats = &core.stats;
+    let requests: serde_json::Map<String, Value> = DIALECTS
+        .iter()
+        .map(|&(dialect, name)| {
+            let outcomes =
+                Outcome::ALL.map(|outcome| (outcome.name().to_owned(), stats.requests(dialect, outcome).into()));
+            let mut counts: serde_json::Map<String, Value> = outcomes.into_iter().collect();
+            counts.insert("malformed".to_owned(), stats.violations(dialect).into());
+            (name.to_owned(), Value::Object(counts))
+        })
+        .collect();
+    let ended: serde_json::Map<String, Value> =
+        Ended::ALL.iter().map(|&how| (how.name().to_owned(), stats.ended(how).into())).collect();
+    json!({
+        "uptime_seconds": core.now.saturating_duration_since(core.started).as_secs(),
+        "requests": requests,
+        "spared": stats.spared,
+        "sessions": {
+            "open": core.sessions,
+            "accepted": stats.accepted,
+            "not_allowed": stats.not_allowed,
+            "turned_away": stats.turned_away,
+            "accept_failures": stats.accept_failures,
+            "ended": ended,
+        },
+        "reloads": stats.reloads,
+        "reload_failures": stats.reload_failures,
+        "log_lines_dropped": crate::logging::dropped(),
+    })
+}

@@ -1,0 +1,273 @@
+//! The configuration: what is taken, and the exact words for what is not.
+//!
+//! `tests/config/*.toml` are configurations with mistakes, each beside an `.err` with everything that is said of it. A
+//! line `#### NAME` starts a further file of the same configuration. `BLESS=1 cargo test --test config` writes the `.err`
+//! files anew: read the difference before you commit it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rcptmapd::config::*;
+
+/// Files in memory.
+#[derive(Default)]
+struct Files(BTreeMap<PathBuf, Vec<u8>>);
+
+impl Reader for Files {
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        let inside = self.0.keys().filter(|p| p.parent() == Some(folder));
+        Ok(inside.rev().filter_map(|p| p.file_name().map(OsString::from)).collect())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.0.get(path).cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+}
+
+fn parse_with(text: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
+    let mut parts = text.split("#### ");
+    let main = parts.next().unwrap_or_default();
+    let mut files = Files::default();
+    for part in parts {
+        let (name, content) = part.split_once('\n').expect("a name and a content");
+        files.0.insert(name.trim().into(), content.into());
+    }
+    Config::parse(Path::new("rcptmapd.toml"), main.as_bytes(), &files, overrides)
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    parse_with(text, &Overrides::default())
+}
+
+fn good(text: &str) -> Config {
+    parse(text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+const ONE: &str = "[[source]]\npath = \"/etc/list\"\n";
+
+#[test]
+fn every_mistake_is_told_in_these_words() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
+    let mut cases = 0;
+    let mut wrong = Vec::new();
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(&folder).expect("tests/config").map(|e| e.expect("an entry").path()).collect();
+    names.sort();
+    for path in names.iter().filter(|p| p.extension().is_some_and(|e| e == "toml")) {
+        let text = std::fs::read_to_string(path).expect("a readable case");
+        let said = match parse(&text).and_then(|c| c.supported().map(|()| c)) {
+            Ok(_) => "taken\n".to_owned(),
+            Err(e) => format!("{e}\n"),
+        };
+        let expected = path.with_extension("err");
+        if bless {
+            std::fs::write(&expected, &said).expect("a writable folder");
+        }
+        let wanted = std::fs::read_to_string(&expected).unwrap_or_default();
+        if said != wanted {
+            wrong.push(format!("--- {}\nwanted:\n{wanted}said:\n{said}", path.display()));
+        }
+        cases += 1;
+    }
+    assert!(cases > 20, "{cases} cases");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn without_a_word_everything_has_its_default() {
+    let config = good(ONE);
+    assert_eq!(config.user.as_deref(), Some("rcptmapd"));
+    assert_eq!(config.state_dir.as_deref(), Some(Path::new("/var/lib/rcptmapd")));
+    assert_eq!(config.pid_file, None);
+    assert_eq!(config.control.as_deref(), Some(Path::new("/run/rcptmapd/control.sock")));
+    assert_eq!(config.listen.iter().map(|l| l.on.to_string()).collect::<Vec<_>>(), ["127.0.0.1:8910"]);
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.log, Log::default());
+    assert_eq!(config.sources.len(), 1);
+    let source = config.sources.first().expect("one");
+    assert_eq!((source.name.as_str(), source.format.as_str(), source.max_shrink), ("list", "auto", 20));
+    assert_eq!(source.origin, Origin::Path("/etc/list".into()));
+    assert!(config.supported().is_ok());
+    assert_eq!(config.files, [Path::new("rcptmapd.toml")]);
+}
+
+#[test]
+fn what_is_said_is_what_we_run_on() {
+    let config = good(
+        r#"
+user = ""
+state_dir = ""
+control = "unix:/run/c.sock"
+pid_file = "r.pid"
+[log]
+facility = "local3"
+level = "warn,probe=debug"
+[[listen]]
+on = "local:/run/r.sock"
+mode = "666"
+owner = "postfix"
+group = "mail"
+protocol = "socketmap"
+default_map = "virtuser"
+[[listen]]
+on = "inet:8910@0.0.0.0"
+allow = ["192.0.2.77/24", "::1"]
+protocol = "line"
+[limits]
+sessions = 5
+request_bytes = "16KiB"
+line_bytes = 600
+idle = "7d"
+answer_line = "250ms"
+[defaults]
+max_shrink = "5%"
+min_entries = 10
+[[source]]
+path = "lists/a"
+domain = "Müller.example"
+priority = -1
+min_entries = 0
+[[source]]
+path = "/srv/lists/a"
+max_shrink = "100%"
+[[domain]]
+names = ["Example.ORG.", "müller.example"]
+subaddress = "+-+"
+always = ["Abuse", "POSTMASTER"]
+absent = "550 5.1.1 Never heard of"
+unwrap = ["batv", "srs"]
+mode = "warn"
+[[domain]]
+names = "alias.example"
+same_as = "EXAMPLE.org"
+unwrap = []
+subaddress = ""
+[[map]]
+name = "virtuser"
+kind = "table"
+path = "virtusertable"
+[[map]]
+name = "relay"
+kind = "recipients"
+value = "RELAY"
+"#,
+    );
+    let here = std::env::current_dir().expect("a folder");
+    assert_eq!((&config.user, &config.state_dir), (&None, &None));
+    assert_eq!(config.control.as_deref(), Some(Path::new("/run/c.sock")));
+    assert_eq!(config.pid_file, Some(here.join("r.pid")), "relative to the file");
+    assert_eq!((config.log.facility, config.log.level.to_string()), (Facility::Local3, "warn,probe=debug".into()));
+    let [first, second] = config.listen.as_slice() else { panic!("two listeners") };
+    assert_eq!((first.on.to_string(), first.mode), ("unix:/run/r.sock".into(), 0o666));
+    assert_eq!((first.owner.as_deref(), first.group.as_deref()), (Some("postfix"), Some("mail")));
+    assert_eq!((first.protocol, first.default_map.as_str()), (ListenProtocol::Socketmap, "virtuser"));
+    assert_eq!(first.place.as_ref().map(Place::to_string), Some("rcptmapd.toml:10".into()));
+    assert_eq!(second.allow.iter().map(|n| n.to_string()).collect::<Vec<_>>(), ["192.0.2.0/24", "::1/128"]);
+    assert_eq!((config.limits.sessions, config.limits.request_bytes, config.limits.line_bytes), (5, 16384, 600));
+    assert_eq!(config.limits.idle, Duration::from_secs(7 * 86_400));
+    assert_eq!(config.limits.answer_line, Duration::from_millis(250));
+    let [a, b] = config.sources.as_slice() else { panic!("two sources") };
+    assert_eq!(a.origin, Origin::Path(here.join("lists/a")));
+    assert_eq!((a.name.as_str(), b.name.as_str()), ("a", "/srv/lists/a"), "the short name is taken once");
+    assert_eq!(a.domain, Some(DomainName("xn--mller-kva.example".into())));
+    assert_eq!((a.priority, a.min_entries, a.max_shrink), (-1, 0, 5));
+    assert_eq!((b.min_entries, b.max_shrink), (10, 100));
+    let [main, alias] = config.domains.as_slice() else { panic!("two domains") };
+    assert_eq!(main.names, [DomainName("example.org".into()), DomainName("xn--mller-kva.example".into())]);
+    assert_eq!((main.subaddress.as_slice(), main.always.join(" ")), (&b"+-"[..], "postmaster abuse".into()));
+    assert_eq!((main.absent.to_string(), main.mode), ("550 5.1.1 Never heard of".into(), Mode::Warn));
+    assert_eq!(main.unwrap, [Wrapper::Batv, Wrapper::Srs]);
+    assert_eq!(alias.same_as, Some(DomainName("example.org".into())));
+    assert_eq!((alias.subaddress.as_slice(), alias.unwrap.len()), (&b""[..], 0));
+    assert_eq!(config.map("virtuser").map(|m| m.path.clone()), Some(Some(here.join("virtusertable"))));
+    assert_eq!(config.map("relay").map(|m| m.value.clone()), Some(MapValue::Word("RELAY".into())));
+    assert!(config.supported().is_ok(), "{:?}", config.unsupported());
+}
+
+#[test]
+fn included_files_are_read_in_the_order_of_their_names() {
+    let config = good(
+        "include = \"more/*.conf\"\n[limits]\nidle = \"1h\"\n[[source]]\npath = \"/etc/0\"\n\
+         #### more/20-b.conf\n[[source]]\npath = \"/etc/2\"\n\
+         #### more/10-a.conf\n[limits]\nsessions = 3\n[[source]]\npath = \"/etc/1\"\n\
+         #### more/.hidden.conf\nnonsense\n\
+         #### more/10-a.conf~\nnonsense\n\
+         #### conf.d/10-a.toml\nnonsense\n",
+    );
+    let names: Vec<&str> = config.sources.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["0", "1", "2"]);
+    assert_eq!((config.limits.sessions, config.limits.idle), (3, Duration::from_secs(3600)));
+    let place = config.sources.last().and_then(|s| s.place.clone()).map(|p| p.to_string());
+    assert_eq!(place.as_deref(), Some("more/20-b.conf:1"));
+    assert_eq!(config.files.len(), 3);
+    assert_eq!(good(&format!("include = \"\"\n{ONE}#### conf.d/x.toml\nnonsense\n")).files.len(), 1);
+}
+
+#[test]
+fn a_file_that_is_no_text_is_told_with_the_line() {
+    let error = |text: &[u8]| {
+        Config::parse(Path::new("r.toml"), text, &Files::default(), &Overrides::default())
+            .expect_err("no text")
+            .to_string()
+    };
+    assert_eq!(error(b"[log]\nlevel = \"\xfc\"\n"), "r.toml:2: byte 0xfc: not UTF-8; save the file as UTF-8");
+    assert!(error(&vec![b'#'; 5 << 20]).starts_with("r.toml: longer than 4 MiB: this is no configuration"));
+    let with_bom = format!("\u{feff}{}", ONE.replace('\n', "\r\n"));
+    assert_eq!(good(&with_bom).sources.len(), 1, "BOM and CRLF are taken");
+}
+
+#[test]
+fn the_command_line_adds_to_the_file() {
+    let overrides = Overrides {
+        sources: vec!["/srv/list".into(), "/srv/x".into()],
+        listen: vec!["/run/x.sock".parse().expect("good"), "/run/x.sock".parse().expect("good")],
+        user: Some("nobody".into()),
+        pid_file: Some("/run/x.pid".into()),
+    };
+    let config = parse_with(ONE, &overrides).unwrap_or_else(|e| panic!("{e}"));
+    let names: Vec<&str> = config.sources.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["list", "/srv/list", "x"], "a name that is taken makes room for the path");
+    assert_eq!(config.listen.iter().map(|l| l.on.to_string()).collect::<Vec<_>>(), ["unix:/run/x.sock"]);
+    assert_eq!(config.user.as_deref(), Some("nobody"));
+    assert_eq!(config.pid_file.as_deref(), Some(Path::new("/run/x.pid")));
+    assert!(parse("").is_err() && parse_with("", &overrides).is_ok(), "a file without a list, lists beside it");
+}
+
+#[test]
+fn lists_alone_are_enough() {
+    let config = Config::for_sources(&["list".into(), "list".into()], &[]);
+    assert_eq!(config.listen.iter().map(|l| l.on.to_string()).collect::<Vec<_>>(), ["127.0.0.1:8910"]);
+    assert_eq!((config.user, config.control, config.state_dir, config.pid_file), (None, None, None, None));
+    assert_eq!(config.sources.len(), 1);
+    let here = std::env::current_dir().expect("a folder");
+    assert_eq!(config.sources.first().map(|s| s.origin.clone()), Some(Origin::Path(here.join("list"))));
+    assert!(Config::for_sources(&[], &[]).supported().is_ok());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_with_advice() {
+    let error = Config::load(Path::new("/nonexistent/r.toml"), &Overrides::default()).expect_err("no file");
+    assert_eq!(
+        error.to_string(),
+        "/nonexistent/r.toml: can't read the configuration: no such file or directory; name another with -c FILE, or name \
+         the lists: rcptmapd serve LIST..."
+    );
+    let error = Config::load(Path::new("/"), &Overrides::default()).expect_err("a folder");
+    assert_eq!(error.to_string(), "/: can't read the configuration: is a directory");
+}
+
+#[test]
+fn what_waits_for_a_later_version_is_refused_by_load() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("r.toml");
+    std::fs::write(&path, format!("{ONE}[cache]\nvalid = \"1d\"\n")).expect("a file");
+    let error = Config::load(&path, &Overrides::default()).expect_err("the cache is not there yet");
+    assert_eq!(
+        error.to_string(),
+        format!("{}:4: [cache] valid: needs a later version of rcptmapd; take it out until then", path.display())
+    );
+}

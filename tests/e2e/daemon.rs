@@ -1,0 +1,184 @@
+//! The daemon under test, as an administrator runs it: with a configuration file, two lists and two listeners.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use super::poll_until;
+
+/// The port that the snippets name; free in every network namespace.
+const PORT: u16 = 8910;
+/// Name of the socket in [`Files::sockets`].
+const SOCKET: &str = "rcptmapd.sock";
+
+/// The recipient list of a fresh [`Files`].
+pub const RECIPIENTS: &str = "\
+anna@example.com
+otto@example.com
+\"first last\"@example.com
+";
+/// The sendmail access file of a fresh [`Files`].
+pub const ACCESS: &str = "\
+From:spammer.example\tREJECT
+Connect:127.0.0.66\tREJECT
+To:leaver@example.com\t550 5.7.1 Left the company
+";
+
+/// What the daemon reads, and the folder of its socket.
+pub struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    /// Lays everything out in `dir`.
+    pub fn new(dir: &Path) -> io::Result<Files> {
+        let files = Files { dir: dir.to_owned() };
+        fs::create_dir_all(files.sockets())?;
+        fs::write(files.recipients(), RECIPIENTS)?;
+        fs::write(files.access(), ACCESS)?;
+        fs::write(
+            files.configuration(),
+            format!(
+                r#"
+user = "root"
+state_dir = ""
+control = ""
+[log]
+target = "stderr"
+level = "debug"
+[[listen]]
+on = "unix:{socket}"
+mode = "0666"
+[[listen]]
+on = "inet:{PORT}@127.0.0.1"
+[[source]]
+name = "recipients"
+path = "{recipients}"
+[[source]]
+name = "access"
+path = "{access}"
+format = "access"
+[[domain]]
+names = ["example.com"]
+"#,
+                socket = files.socket().display(),
+                recipients = files.recipients().display(),
+                access = files.access().display(),
+            ),
+        )?;
+        Ok(files)
+    }
+
+    /// The folder that the MTA's root shows as /run/rcptmapd: the folder, since each start makes a new socket.
+    pub fn sockets(&self) -> PathBuf {
+        self.dir.join("sockets")
+    }
+
+    /// The recipient list.
+    pub fn recipients(&self) -> PathBuf {
+        self.dir.join("recipients")
+    }
+
+    /// The sendmail access file.
+    pub fn access(&self) -> PathBuf {
+        self.dir.join("access")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.sockets().join(SOCKET)
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.dir.join("rcptmapd.toml")
+    }
+
+    /// Asks the daemon in its line protocol, past any MTA.
+    fn ask(&self, request: &str) -> io::Result<String> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.write_all(request.as_bytes())?;
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply)?;
+        Ok(reply)
+    }
+}
+
+/// A running daemon; ended when dropped, and when the test is killed.
+pub struct Daemon {
+    child: Child,
+    /// Takes the names of signals, one a line; the daemon is killed when it closes.
+    signals: Option<ChildStdin>,
+    files: Files,
+    printed: PathBuf,
+}
+
+/// Starts the daemon over `dir`'s files and waits until it answers, be it that it knows nothing yet.
+pub fn start_daemon(dir: &Path) -> Daemon {
+    let files = Files { dir: dir.to_owned() };
+    let printed = dir.join("printed");
+    let output = File::options().create(true).append(true).open(&printed).expect("the folder is ours");
+    let mut child = Command::new("sh")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/warden.sh"))
+        .arg(program())
+        .args(["serve", "-c"])
+        .arg(files.configuration())
+        .stdin(Stdio::piped())
+        .stdout(output.try_clone().expect("a descriptor is to be had"))
+        .stderr(output)
+        .spawn()
+        .expect("sh is on every system");
+    let signals = child.stdin.take();
+    let mut daemon = Daemon { child, signals, files, printed };
+    poll_until("the daemon answers", || {
+        assert!(!daemon.ended(), "the daemon ended at once:\n{}", daemon.said());
+        TcpStream::connect(("127.0.0.1", PORT)).is_ok() && daemon.files.ask("rcpt postmaster@example.com\n").is_ok()
+    });
+    daemon
+}
+
+fn program() -> PathBuf {
+    std::env::var_os("STANDIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rcptmapd")), PathBuf::from)
+}
+
+impl Daemon {
+    /// Sends SIGHUP and waits until `request` on the line protocol is answered with `reply`.
+    pub fn reload(&mut self, request: &str, reply: &str) {
+        self.signal("HUP");
+        poll_until("the daemon has reloaded", || {
+            self.files.ask(&format!("{request}\n")).is_ok_and(|found| found == format!("{reply}\n"))
+        });
+    }
+
+    /// Ends the daemon as the service manager does.
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        poll_until("the daemon has ended", || self.ended());
+    }
+
+    /// What it printed so far, for people.
+    pub fn said(&self) -> String {
+        let printed = fs::read(&self.printed).unwrap_or_default();
+        format!("--- daemon\n{}", String::from_utf8_lossy(&printed))
+    }
+
+    fn signal(&mut self, name: &str) {
+        let signals = self.signals.as_mut().expect("only drop takes it");
+        writeln!(signals, "{name}").expect("the daemon is running");
+    }
+
+    fn ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.signals.take());
+        if let Err(error) = self.child.wait() {
+            eprintln!("waiting for the daemon: {error}");
+        }
+    }
+}

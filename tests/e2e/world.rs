@@ -1,0 +1,179 @@
+//! One test's world: a network, a folder, a running MTA wired to the daemon, and the daemon when it is wanted.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use tempfile::TempDir;
+
+use super::daemon::{Daemon, Files, start_daemon};
+use super::network::Network;
+use super::packages::{EXIM, POSTFIX, Packages, SENDMAIL};
+use super::sandbox::{Root, Sandbox};
+use super::sendmail::Place;
+use super::smtp::{STRANGER, Session};
+use super::snippet::{self, Endpoint};
+use super::words::Words;
+use super::{exim, poll_until, postfix, sendmail};
+
+/// How an MTA is wired to the daemon; each is a shipped snippet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// `relay_recipient_maps`.
+    PostfixRelayRecipients,
+    /// `check_recipient_access`.
+    PostfixCheckAccess,
+    /// `${readsocket}` with a line.
+    EximLine,
+    /// `${readsocket}` with a netstring.
+    EximNetstring,
+    /// A K map in `Local_check_rcpt`.
+    SendmailRuleSet,
+    /// `FEATURE(access_db)`.
+    SendmailAccess,
+}
+
+impl Wiring {
+    fn packages(self) -> &'static Packages {
+        match self {
+            Wiring::PostfixRelayRecipients | Wiring::PostfixCheckAccess => &POSTFIX,
+            Wiring::EximLine | Wiring::EximNetstring => &EXIM,
+            Wiring::SendmailRuleSet | Wiring::SendmailAccess => &SENDMAIL,
+        }
+    }
+
+    fn command(self) -> &'static [&'static str] {
+        match self {
+            Wiring::PostfixRelayRecipients | Wiring::PostfixCheckAccess => postfix::COMMAND,
+            Wiring::EximLine | Wiring::EximNetstring => exim::COMMAND,
+            Wiring::SendmailRuleSet | Wiring::SendmailAccess => sendmail::COMMAND,
+        }
+    }
+
+    /// Writes the MTA's files below `dir`, around the shipped snippet, and mounts them.
+    fn lay_out(
+        self,
+        endpoint: Endpoint,
+        root: &mut Root,
+        packages: &Path,
+        dir: &Path,
+        sockets: &Path,
+    ) -> io::Result<()> {
+        let for_endpoint = |name| snippet::read_for(name, endpoint);
+        match self {
+            Wiring::PostfixRelayRecipients => {
+                postfix::lay_out(root, packages, dir, sockets, &for_endpoint("postfix/relay-recipients.cf"))
+            }
+            Wiring::PostfixCheckAccess => {
+                postfix::lay_out(root, packages, dir, sockets, &for_endpoint("postfix/check-recipient-access.cf"))
+            }
+            Wiring::EximLine => {
+                exim::lay_out(root, dir, &for_endpoint("exim/macros.conf"), &snippet::read("exim/acl-line.conf"))
+            }
+            Wiring::EximNetstring => {
+                exim::lay_out(root, dir, &for_endpoint("exim/macros.conf"), &snippet::read("exim/acl-netstring.conf"))
+            }
+            Wiring::SendmailRuleSet => {
+                sendmail::lay_out(root, dir, &for_endpoint("sendmail/local-check-rcpt.mc"), Place::AfterMailers)
+            }
+            Wiring::SendmailAccess => {
+                sendmail::lay_out(root, dir, &for_endpoint("sendmail/access-db.mc"), Place::BeforeMailers)
+            }
+        }
+    }
+
+    /// What SMTP clients get to see.
+    fn words(self, endpoint: Endpoint) -> &'static Words {
+        match (self, endpoint) {
+            (Wiring::PostfixRelayRecipients, _) => &postfix::RELAY_RECIPIENTS,
+            (Wiring::PostfixCheckAccess, _) => &postfix::CHECK_ACCESS,
+            (Wiring::EximLine | Wiring::EximNetstring, Endpoint::Unix) => &exim::UNIX,
+            (Wiring::EximLine | Wiring::EximNetstring, Endpoint::Tcp) => &exim::TCP,
+            (Wiring::SendmailRuleSet, Endpoint::Unix) => &sendmail::RULE_SET_UNIX,
+            (Wiring::SendmailRuleSet, Endpoint::Tcp) => &sendmail::RULE_SET_TCP,
+            (Wiring::SendmailAccess, Endpoint::Unix) => &sendmail::ACCESS_UNIX,
+            (Wiring::SendmailAccess, Endpoint::Tcp) => &sendmail::ACCESS_TCP,
+        }
+    }
+}
+
+/// Everything of one test; fields are dropped in this order.
+pub struct World {
+    mta: Sandbox,
+    daemon: Option<Daemon>,
+    /// What SMTP clients get to see.
+    pub words: &'static Words,
+    /// What the daemon reads.
+    pub files: Files,
+    /// The MTA's root, for commands beside the server.
+    pub root: Root,
+    dir: TempDir,
+    /// Left last, when all that runs in it has ended.
+    _network: Network,
+}
+
+impl World {
+    /// Starts the MTA, not the daemon; `None` where MTAs can't be run and need not be.
+    pub fn start(wiring: Wiring, endpoint: Endpoint) -> Option<World> {
+        let packages = wiring.packages().root()?;
+        let dir = TempDir::with_prefix("rcptmapd-mta-").expect("a temporary folder is to be had");
+        // sendmail refuses sockets below folders that others may write to, and servers have users of their own.
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("the folder is ours");
+        let network = Network::enter().expect("root may make network namespaces");
+        let files = Files::new(&dir.path().join("daemon")).expect("the folder is ours");
+        let mut root = Root::new(&packages);
+        root.mount(&files.sockets(), "/run/rcptmapd");
+
+        let mta = dir.path().join("mta");
+        fs::create_dir(&mta).expect("the folder is ours");
+        let sockets = files.sockets();
+        wiring
+            .lay_out(endpoint, &mut root, &packages, &mta, &sockets)
+            .unwrap_or_else(|error| panic!("{wiring:?}: {error}"));
+
+        let mta = root.start(wiring.command(), &mta).expect("unshare is on every system");
+        let mut world = World { mta, daemon: None, words: wiring.words(endpoint), files, root, dir, _network: network };
+        poll_until("the MTA greets", || {
+            assert!(!world.mta.ended(), "{wiring:?}: the MTA ended at once");
+            Session::connect(STRANGER).is_ok()
+        });
+        Some(world)
+    }
+
+    /// The same with the daemon, which knows its lists.
+    pub fn start_with_daemon(wiring: Wiring, endpoint: Endpoint) -> Option<World> {
+        let mut world = World::start(wiring, endpoint)?;
+        world.start_daemon();
+        Some(world)
+    }
+
+    /// Starts the daemon.
+    pub fn start_daemon(&mut self) {
+        self.daemon = Some(start_daemon(&self.daemon_dir()));
+    }
+
+    /// Ends the daemon.
+    pub fn stop_daemon(&mut self) {
+        self.daemon.take().expect("the daemon is running").stop();
+    }
+
+    /// The running daemon.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        self.daemon.as_mut().expect("the daemon is running")
+    }
+
+    fn daemon_dir(&self) -> PathBuf {
+        self.dir.path().join("daemon")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let daemon = self.daemon.as_ref().map_or_else(String::new, Daemon::said);
+            eprintln!("{}\n{daemon}", self.mta.said());
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! End-to-end tests with the real sendmail, Exim and Postfix of Debian, wired to the daemon by the snippets in `contrib`.
+//!
+//! Each test has a network namespace, an MTA and a daemon of its own, and looks at the replies as an SMTP client
+//! does. The packages are fetched once, into `.cache/mta` or `RCPTMAPD_CACHE`. Without root, apt or the network the
+//! tests say that they were skipped, and pass; with `RCPTMAPD_REQUIRE_MTA=1` they fail then.
+
+mod e2e;
+
+use std::net::Ipv4Addr;
+
+use e2e::smtp::Session;
+use e2e::snippet::Endpoint::{self, Tcp, Unix};
+use e2e::world::{Wiring, World};
+use e2e::{postfix, scenarios, snippet};
+
+/// A module for each wiring and endpoint, with a test for each scenario.
+macro_rules! wirings {
+    ($($module:ident: $wiring:ident over $endpoint:ident;)*) => {
+        $(wirings! {
+            @scenarios $module $wiring $endpoint
+            each_recipient_of_a_mail_gets_its_verdict
+            daemon_down_is_temporary
+            daemon_gone_is_temporary
+            no_list_is_temporary
+            restart_is_survived
+            reload_changes_the_next_answer
+            bad_list_leaves_the_old_answers
+        })*
+    };
+    (@scenarios $module:ident $wiring:ident $endpoint:ident $($scenario:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $scenario() {
+                    crate::scenarios::$scenario(crate::Wiring::$wiring, crate::Endpoint::$endpoint);
+                }
+            )*
+        }
+    };
+}
+
+wirings! {
+    postfix_relay_recipients_unix: PostfixRelayRecipients over Unix;
+    postfix_relay_recipients_tcp: PostfixRelayRecipients over Tcp;
+    postfix_check_access_unix: PostfixCheckAccess over Unix;
+    postfix_check_access_tcp: PostfixCheckAccess over Tcp;
+    exim_line_unix: EximLine over Unix;
+    exim_line_tcp: EximLine over Tcp;
+    exim_netstring_unix: EximNetstring over Unix;
+    exim_netstring_tcp: EximNetstring over Tcp;
+    sendmail_rule_set_unix: SendmailRuleSet over Unix;
+    sendmail_rule_set_tcp: SendmailRuleSet over Tcp;
+    sendmail_access_unix: SendmailAccess over Unix;
+    sendmail_access_tcp: SendmailAccess over Tcp;
+}
+
+/// The command that a snippet names to try the wiring prints what is expected.
+fn command_to_try_works(wiring: Wiring, snippet: &str, expected: &str) {
+    let Some(world) = World::start_with_daemon(wiring, Unix) else { return };
+    let text = snippet::read(snippet);
+    let (_, command) = text.lines().find_map(|line| line.split_once("Try it: ")).expect("the snippet has a command");
+    let output = world.root.run(&["/bin/sh", "-c", command]).expect("unshare is on every system");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && printed.contains(expected), "{command}\n{printed}{errors}");
+}
+
+#[test]
+fn commands_to_try_in_the_postfix_snippets_work() {
+    let expected = "anna@example.com\n";
+    command_to_try_works(Wiring::PostfixRelayRecipients, "postfix/relay-recipients.cf", expected);
+    command_to_try_works(Wiring::PostfixCheckAccess, "postfix/check-recipient-access.cf", "DUNNO\n");
+}
+
+#[test]
+fn commands_to_try_in_the_exim_snippets_work() {
+    command_to_try_works(Wiring::EximLine, "exim/acl-line.conf", "OK anna@example.com\n");
+    command_to_try_works(Wiring::EximNetstring, "exim/acl-netstring.conf", "19:OK anna@example.com,");
+}
+
+#[test]
+fn commands_to_try_in_the_sendmail_snippets_work() {
+    let expected = "map_lookup: rcpt (anna@example.com) returns anna@example.com (0)";
+    command_to_try_works(Wiring::SendmailRuleSet, "sendmail/local-check-rcpt.mc", expected);
+    let expected = "map_lookup: access (to:anna@example.com) returns RELAY (0)";
+    command_to_try_works(Wiring::SendmailAccess, "sendmail/access-db.mc", expected);
+}
+
+/// `postmap -q`, which an administrator tries first.
+fn postmap_tells_found_from_not_found_from_down(endpoint: Endpoint) {
+    let Some(mut world) = World::start(Wiring::PostfixRelayRecipients, endpoint) else { return };
+    let text = snippet::read_for("postfix/relay-recipients.cf", endpoint);
+    let table = postfix::setting(&text, "relay_recipient_maps");
+    let query = |world: &World, key: &str| {
+        let output = world.root.run(&["/usr/sbin/postmap", "-q", key, table]).expect("unshare is on every system");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+
+    let (status, found, said) = query(&world, "anna@example.com");
+    assert_eq!((status, found.as_str()), (Some(1), ""), "down: {said}");
+    assert!(said.contains("query error"), "down: {said}");
+    world.start_daemon();
+    let found = (Some(0), "anna@example.com\n".to_owned(), String::new());
+    assert_eq!(query(&world, "anna@example.com"), found);
+    let not_found = (Some(1), String::new(), String::new());
+    assert_eq!(query(&world, "nobody@example.com"), not_found);
+}
+
+#[test]
+fn postmap_over_the_unix_socket() {
+    postmap_tells_found_from_not_found_from_down(Unix);
+}
+
+#[test]
+fn postmap_over_tcp() {
+    postmap_tells_found_from_not_found_from_down(Tcp);
+}
+
+/// The entries of a loaded access file that speak of senders and clients work as from sendmail's own map.
+fn access_file_keeps_its_other_tags(endpoint: Endpoint) {
+    let Some(_world) = World::start_with_daemon(Wiring::SendmailAccess, endpoint) else { return };
+    let mut session = Session::open();
+    assert_eq!(session.command("MAIL FROM:<x@spammer.example>"), "550 5.7.1 <x@spammer.example>... Access denied");
+    assert_eq!(
+        session.command("MAIL FROM:<anna@example.com>"),
+        "250 2.1.0 <anna@example.com>... Sender ok",
+        "a recipient of ours as a sender"
+    );
+    session.command("RSET");
+    assert_eq!(
+        session.command("MAIL FROM:<nobody@example.com>"),
+        "250 2.1.0 <nobody@example.com>... Sender ok",
+        "who doesn't exist as a recipient may still send"
+    );
+
+    let mut refused = Session::connect(Ipv4Addr::new(127, 0, 0, 66)).expect("the MTA is running");
+    assert_eq!(refused.rcpt("anna@example.com"), "550 5.7.1 Access denied");
+}
+
+#[test]
+fn sendmail_access_file_keeps_its_other_tags_over_the_unix_socket() {
+    access_file_keeps_its_other_tags(Unix);
+}
+
+#[test]
+fn sendmail_access_file_keeps_its_other_tags_over_tcp() {
+    access_file_keeps_its_other_tags(Tcp);
+}
