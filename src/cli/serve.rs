@@ -1,11 +1,15 @@
 //! `rcptmapd serve`: from arguments to a running loop.
+//!
+//! The order of [`crate::sys`]: what can be told on the terminal comes first, what takes root's rights before they are
+//! given up, threads last.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{ServeArgs, exit};
 use crate::config::{Config, Overrides};
-use crate::net::Server;
+use crate::logging;
+use crate::net::{Server, Setup};
 use crate::reload::{Loader, Settings};
 use crate::sys;
 
@@ -27,24 +31,42 @@ pub fn run(args: &ServeArgs) -> ExitCode {
         },
         None => Config::for_sources(&args.sources, &args.listen),
     };
-    let mut bound = Vec::new();
-    for listen in &config.listen {
-        match sys::bind(listen, config.limits.backlog) {
-            Ok(socket) => bound.push((listen.clone(), socket)),
-            Err(error) => {
-                eprintln!("rcptmapd: {error}");
-                return exit::OS.into();
-            }
-        }
-    }
-    let config = Arc::new(config);
-    let settings = Settings { file: args.config.clone(), overrides };
-    let loader = |wake| Loader::start(Arc::clone(&config), settings, wake);
-    match Server::new(Arc::clone(&config), bound, None, 65536, sys::Notifier, loader).and_then(Server::run) {
+    match start(args, config, overrides) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rcptmapd: {error}");
             exit::OS.into()
         }
     }
+}
+
+fn start(args: &ServeArgs, config: Config, overrides: Overrides) -> Result<(), Box<dyn std::error::Error>> {
+    let mut activated = sys::Activated::from_env()?;
+    let descriptors = sys::raise_nofile()?;
+    sys::private_umask();
+    let account = config.user.as_deref().map(sys::account).transpose()?;
+    let mut bound = Vec::new();
+    for listen in &config.listen {
+        for socket in sys::bind(listen, config.limits.backlog, &mut activated)? {
+            bound.push((listen.clone(), socket));
+        }
+    }
+    let control = config.control.as_deref().map(|path| sys::bind_control(path, account.as_ref())).transpose()?;
+    if args.detach {
+        sys::daemonise()?;
+    }
+    let logger = logging::init(&config.log, logging::Outlets { detached: args.detach, ..Default::default() })?;
+    let pid_file = config.pid_file.as_deref().map(sys::PidFile::create).transpose()?;
+    if let Some(account) = &account {
+        sys::drop_privileges(account)?;
+    }
+    let config = Arc::new(config);
+    let settings = Settings { file: args.config.clone(), overrides };
+    let notify = sys::Notify::from_env();
+    let setup = Setup { config: Arc::clone(&config), bound, control, activated, descriptors, notify, logger };
+    let served = Server::new(setup, |wake| Loader::start(config, settings, wake)).and_then(Server::run);
+    if let Some(pid_file) = pid_file {
+        pid_file.remove();
+    }
+    Ok(served?)
 }

@@ -261,6 +261,31 @@ impl Builder {
         }
     }
 
+    /// Adds a statement whose key is folded already, as [`Content::listed`] gives it.
+    pub fn add_folded(&mut self, item: &Item<'_>) -> Result<(), Unfit> {
+        let (mark, local, domain) = match item.key {
+            Key::Recipient { local, domain } => (None, local, domain),
+            Key::AnyDomain { local } => (None, local, &b""[..]),
+            Key::Detail { local, domain, required: false } => (Some(mark::DETAIL), local, domain),
+            Key::Detail { local, domain, required: true } => (Some(mark::DETAIL_REQUIRED), local, domain),
+            Key::Prefix { prefix, domain } => (Some(mark::PREFIX), prefix, domain),
+            // Nothing in them that folding could take for something else.
+            Key::CatchAll { .. } | Key::Subdomains { .. } | Key::Domain { .. } => return self.add(item),
+        };
+        if local.len() >= address::MAX_LOCAL_PART {
+            return Err(OddLocalPart::TooLong.into());
+        }
+        let number = if domain.is_empty() { ANY_DOMAIN } else { self.intern_domain(domain)? };
+        let shapes = &mut self.content.shapes;
+        shapes.any_domain |= matches!(item.key, Key::AnyDomain { .. });
+        shapes.detail |= matches!(item.key, Key::Detail { .. });
+        if let Key::Prefix { prefix, .. } = item.key {
+            self.prefixes[prefix.len()] = true;
+        }
+        let key = mark.into_iter().chain(local.iter().copied()).collect::<Vec<u8>>();
+        self.push(&key, number, &item.grant)
+    }
+
     /// Adds a pair that is served as it is.
     pub fn add_pair(&mut self, key: &[u8], value: &[u8]) -> bool {
         self.content.pairs.insert(key, value)

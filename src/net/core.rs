@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use super::session::READ;
 use crate::config::Limits;
+use crate::logging::Logger;
 use crate::map::Scratch;
 use crate::proto::detect::Dialect;
 use crate::proto::{self, Reply};
@@ -36,6 +37,10 @@ pub struct Core {
     pub reload_wanted: bool,
     /// Sessions open.
     pub sessions: usize,
+    /// Where we listen.
+    pub endpoints: Vec<String>,
+    /// The log, which counts what it could not say.
+    pub logger: &'static Logger,
     scratch: Scratch,
 }
 
@@ -50,7 +55,7 @@ pub struct Buffers {
 
 impl Core {
     /// A core that knows nothing yet.
-    pub fn new(limits: &Limits, now: Instant) -> Core {
+    pub fn new(limits: &Limits, logger: &'static Logger, now: Instant) -> Core {
         let mut core = Core {
             directory: Arc::new(Directory::empty()),
             report: Arc::default(),
@@ -63,6 +68,8 @@ impl Core {
             buffers: Buffers::default(),
             reload_wanted: false,
             sessions: 0,
+            endpoints: Vec::new(),
+            logger,
             scratch: Scratch::default(),
         };
         core.set_limits(limits);

@@ -98,6 +98,7 @@ pub fn status(core: &Core) -> Value {
         "state": state(core),
         "started": seconds(Some(core.started_at)),
         "uptime_seconds": core.now.saturating_duration_since(core.started).as_secs(),
+        "listening": core.endpoints,
         "sessions": core.sessions,
         "requests": core.stats.total(),
         "loads": report.serial,
@@ -186,6 +187,6 @@ pub fn stats(core: &Core) -> Value {
         },
         "reloads": stats.reloads,
         "reload_failures": stats.reload_failures,
-        "log_lines_dropped": crate::logging::dropped(),
+        "log_lines_dropped": core.logger.dropped(),
     })
 }

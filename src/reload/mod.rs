@@ -64,7 +64,9 @@ impl Loader {
         let (commands, inbox) = channel();
         let (outbox, outcomes) = channel();
         thread::Builder::new().name("loader".to_owned()).spawn(move || {
-            sys::lower_priority();
+            if let Err(e) = sys::lower_own_priority() {
+                log::debug!("the loader runs at normal priority: {e}");
+            }
             let mut worker = Worker { config, settings, catalog: Catalog::default(), last: Report::default() };
             worker.run(&inbox, &outbox, &*wake);
         })?;
