@@ -69,8 +69,9 @@ impl Daemon {
         drop(free);
 
         let path = |name: &str| dir.path().join(name).display().to_string();
-        let mut config =
-            String::from("state_dir = \"\"\ncontrol = \"\"\n[log]\ntarget = \"stderr\"\nlevel = \"debug\"\n");
+        let mut config = String::from(
+            "user = \"\"\nstate_dir = \"\"\ncontrol = \"\"\n[log]\ntarget = \"stderr\"\nlevel = \"debug\"\n",
+        );
         if let Some(lines) = &setup.list {
             fs::write(path("list"), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).expect("a list");
         }
