@@ -13,13 +13,33 @@ mod transcript;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use rcptmapd::config::{Config, Overrides};
 
 use daemon::{Daemon, PATIENCE, Peer, Setup, TRANSPORTS, Transport};
 use transcript::{Case, End, Settings, Step, show};
 
-/// What can stand behind `protocol =` today; cases on other listeners are counted and left out.
-const PROTOCOLS: &[&str] = &["auto", "socketmap", "line", "http"];
+/// What can stand behind `protocol =`.
+const PROTOCOLS: [&str; 7] = ["auto", "socketmap", "line", "http", "policy", "tcp-table", "milter"];
+
+/// Those of them that this program takes; cases on other listeners are counted and left out.
+fn protocols() -> &'static [&'static str] {
+    static TAKEN: OnceLock<Vec<&'static str>> = OnceLock::new();
+    TAKEN.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("rcptmapd.toml");
+        let takes = |protocol: &&str| {
+            let text = format!(
+                "user = \"\"\nstate_dir = \"\"\n[[listen]]\non = \"unix:/x\"\nprotocol = {protocol:?}\n[[source]]\npath = \"/x\"\n"
+            );
+            std::fs::write(&file, text).expect("a configuration");
+            Config::load(&file, &Overrides::default()).is_ok_and(|config| config.supported().is_ok())
+        };
+        PROTOCOLS.into_iter().filter(takes).collect()
+    })
+}
 
 /// What `needs:` may ask for today.
 const FEATURES: &[&str] = &[];
@@ -29,7 +49,7 @@ fn groups() -> (Vec<(Settings, Vec<Case>)>, usize) {
     let mut groups: BTreeMap<Settings, Vec<Case>> = BTreeMap::new();
     let mut left_out = 0;
     for mut case in transcript::all() {
-        case.settings.listen.retain(|name| PROTOCOLS.contains(&name.as_str()));
+        case.settings.listen.retain(|name| protocols().contains(&name.as_str()));
         if case.settings.listen.is_empty() || !case.settings.needs.iter().all(|n| FEATURES.contains(&n.as_str())) {
             left_out += 1;
             continue;
@@ -47,7 +67,7 @@ fn start(settings: &Settings, limits: &[&'static str]) -> Daemon {
     Daemon::start(&Setup {
         list: (!settings.no_data).then_some(list),
         maps: settings.maps.clone(),
-        protocols: PROTOCOLS.to_vec(),
+        protocols: protocols().to_vec(),
         limits: limits.to_vec(),
     })
 }
@@ -268,6 +288,7 @@ fn half_a_request_and_silence() {
                 for transport in TRANSPORTS {
                     let mut play = Play::new(&daemon, case, transport, listen, "silence");
                     play.send(&case.sent());
+                    play.expect(&case.expected());
                     plays.push(play);
                 }
             }
@@ -303,19 +324,26 @@ fn violations_are_counted() {
         ("socketmap", b"22:rcpt bob@relay.example;"),
         ("line", &[b'x'; 5000]),
         ("http", b"EHLO mx.example\r\n"),
+        ("policy", b"EHLO mx.example\r\n"),
+        ("policy", b"\n"),
+        ("tcp-table", b"EHLO mx.example\r\n"),
+        ("milter", b"EHLO mx.example\r\n"),
+        ("milter", b"\0\0\0\x0cR<bob@x.example>\0"),
     ];
+    let broken: Vec<&(&str, &[u8])> = broken.iter().filter(|(protocol, _)| protocols().contains(protocol)).collect();
     for transport in TRANSPORTS {
-        for (protocol, bytes) in broken {
+        for (protocol, bytes) in &broken {
             let mut peer = daemon.connect(transport, protocol);
             peer.write_all(bytes).expect("sent");
             let mut reply = Vec::new();
             peer.read_to_end(&mut reply).expect("the end");
         }
     }
-    for (protocol, number) in [("socketmap", 12), ("line", 2), ("http", 2), ("policy", 0)] {
-        daemon.settles(&format!("rcptmapd_malformed_requests_total{{protocol=\"{protocol}\"}}"), number);
+    for &protocol in protocols().iter().filter(|protocol| **protocol != "auto") {
+        let number = 2 * broken.iter().filter(|(of, _)| *of == protocol).count();
+        daemon.settles(&format!("rcptmapd_malformed_requests_total{{protocol=\"{protocol}\"}}"), number as u64);
     }
-    daemon.settles("rcptmapd_sessions_ended_total{how=\"error\"}", 16);
+    daemon.settles("rcptmapd_sessions_ended_total{how=\"error\"}", 2 * broken.len() as u64);
     let requests = |metrics: &BTreeMap<String, f64>| -> f64 {
         metrics.iter().filter(|(name, _)| name.starts_with("rcptmapd_requests_total")).map(|(_, n)| n).sum()
     };
