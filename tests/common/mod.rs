@@ -95,6 +95,7 @@ pub struct Setup {
     config: Option<String>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    descriptors: Option<u32>,
 }
 
 impl Default for Setup {
@@ -107,7 +108,7 @@ impl Setup {
     /// An empty folder.
     pub fn new() -> Setup {
         let dir = tempfile::Builder::new().prefix("rcptmapd-").tempdir().expect("a temporary folder");
-        Setup { dir, lists: Vec::new(), config: None, args: Vec::new(), env: Vec::new() }
+        Setup { dir, lists: Vec::new(), config: None, args: Vec::new(), env: Vec::new(), descriptors: None }
     }
 
     /// A path in the folder.
@@ -153,6 +154,12 @@ impl Setup {
         self
     }
 
+    /// The most files that the daemon may have open (`ulimit -n`, the hard limit, too).
+    pub fn descriptors(mut self, most: u32) -> Setup {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// The text of a configuration with the settings that a test needs.
     pub fn complete_config(&self, text: &str) -> String {
         let dir = self.dir.path().display().to_string();
@@ -194,6 +201,9 @@ impl Setup {
             }
         }
         command.args(&self.args).args(&self.lists).envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(most) = self.descriptors {
+            command = under_limit(&command, most);
+        }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
         let log = Log::default();
@@ -211,6 +221,18 @@ impl Setup {
             }
         }
     }
+}
+
+/// The same command, started by a shell that sets the limit first.
+fn under_limit(command: &Command, most: u32) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\"")).arg(command.get_program());
+    shell.args(command.get_args()).env_clear().stdin(Stdio::null());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(dir) = command.get_current_dir() {
+        shell.current_dir(dir);
+    }
+    shell
 }
 
 /// Writes a file as an administrator should: beside it, then in its place.
