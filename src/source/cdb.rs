@@ -30,7 +30,7 @@ impl Reader for Cdb {
         Ok(())
     }
 
-    fn end<S: Sink>(&mut self, _: u32, _: bool, sink: &mut S) -> Result<(), Refused> {
+    fn end<S: Sink>(&mut self, _: u32, sink: &mut S) -> Result<(), Refused> {
         let (records, slots) = layout(&self.bytes).map_err(|what| Refused::Cdb { what })?;
         let mut rest = records;
         let mut number = 0;
