@@ -246,6 +246,9 @@ fn lists_alone_are_enough() {
     let here = std::env::current_dir().expect("a folder");
     assert_eq!(config.sources.first().map(|s| s.origin.clone()), Some(Origin::Path(here.join("list"))));
     assert!(Config::for_sources(&[], &[]).supported().is_ok());
+    let overrides = Overrides { user: Some("nobody".into()), pid_file: Some("/run/x".into()), ..Overrides::default() };
+    let config = Config::without_file(&overrides);
+    assert_eq!((config.user.as_deref(), config.pid_file.as_deref()), (Some("nobody"), Some(Path::new("/run/x"))));
 }
 
 #[test]

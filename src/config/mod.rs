@@ -921,9 +921,15 @@ impl Config {
         resolve::resolve(name, tree, overrides)
     }
 
-    /// What `serve SOURCE...` runs on without a configuration file: nothing on disk, no control socket, and this host's
-    /// port 8910 unless told otherwise.
+    /// What `serve SOURCE...` runs on without a configuration file: see [`Config::without_file`].
     pub fn for_sources(sources: &[PathBuf], listen: &[Endpoint]) -> Config {
+        let overrides = Overrides { sources: sources.to_vec(), listen: listen.to_vec(), ..Overrides::default() };
+        Config::without_file(&overrides)
+    }
+
+    /// What the program runs on without a configuration file: nothing on disk, no control socket, this host's port 8910,
+    /// and the user that we are, unless told otherwise.
+    pub fn without_file(overrides: &Overrides) -> Config {
         let mut config = Config {
             user: None,
             state_dir: None,
@@ -943,7 +949,7 @@ impl Config {
             files: Vec::new(),
             not_yet: Vec::new(),
         };
-        config.apply(&Overrides { sources: sources.to_vec(), listen: listen.to_vec(), ..Overrides::default() });
+        config.apply(overrides);
         config
     }
 
