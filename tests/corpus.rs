@@ -76,7 +76,7 @@ fn cut_short() {
 fn with_bytes_changed() {
     for (target, body) in targets::ALL {
         for (name, mut input) in inputs(target) {
-            let stride = input.len() / 25 + 1;
+            let stride = input.len() / 12 + 1;
             for at in (0..input.len()).step_by(stride) {
                 let before = input[at];
                 for changed in [0, b'\n', b' ', b'%', b'9', b':', b'@', 0x7f, 0xff, before ^ 1, before ^ 0x80] {
