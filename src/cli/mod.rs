@@ -31,6 +31,8 @@ pub mod exit {
     pub const USAGE: u8 = 64;
     /// Bad input data: a list with faults, a list that is not taken.
     pub const DATA: u8 = 65;
+    /// There is no such user or group.
+    pub const NO_USER: u8 = 67;
     /// No daemon is there.
     pub const UNAVAILABLE: u8 = 69;
     /// The system refused something: a socket, a user.

@@ -23,7 +23,9 @@ impl Settings {
         let file = match file {
             Some(file) => file,
             None if !overrides.sources.is_empty() => {
-                let config = Config::for_sources(&overrides.sources, &overrides.listen);
+                let mut config = Config::for_sources(&overrides.sources, &overrides.listen);
+                config.user = overrides.user.clone().filter(|user| !user.is_empty());
+                config.pid_file = overrides.pid_file.as_deref().map(absolute);
                 return Ok(Settings { config, file: None });
             }
             None if exists(default) => default,
@@ -49,6 +51,11 @@ impl Settings {
             file => Settings::read(file, &Overrides::default()).map(Some),
         }
     }
+}
+
+/// A path that holds wherever we are: `-D` changes the folder.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// Whether there is such a file, as far as we may see: one that we may not look at is there.

@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use super::session::READ;
 use crate::config::{Limits, ListenProtocol};
+use crate::logging::Logger;
 use crate::map::Scratch;
 use crate::proto::detect::Dialect;
 use crate::proto::{self, Reply};
@@ -38,6 +39,8 @@ pub struct Core {
     pub sessions: usize,
     /// Where requests come in, for those who want to know.
     pub listening: Vec<Listening>,
+    /// The log, which counts what it could not say.
+    pub logger: &'static Logger,
     scratch: Scratch,
 }
 
@@ -63,7 +66,7 @@ pub struct Buffers {
 
 impl Core {
     /// A core that knows nothing yet.
-    pub fn new(limits: &Limits, now: Instant) -> Core {
+    pub fn new(limits: &Limits, logger: &'static Logger, now: Instant) -> Core {
         let mut core = Core {
             directory: Arc::new(Directory::empty()),
             report: Arc::default(),
@@ -77,6 +80,7 @@ impl Core {
             reload_wanted: false,
             sessions: 0,
             listening: Vec::new(),
+            logger,
             scratch: Scratch::default(),
         };
         core.set_limits(limits);

@@ -1,8 +1,7 @@
 //! A listening socket, and what was agreed on it.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, TcpListener};
-use std::os::unix::net::UnixListener;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use mio::{Interest, Registry, Token};
 
 use super::stream::Stream;
 use crate::config::{Endpoint, Listen, ListenProtocol};
+use crate::sys;
 
 /// How long a listener rests when the system has no descriptors or no memory for another connection. The connections
 /// wait in the kernel meanwhile.
@@ -54,25 +54,6 @@ impl Front {
     }
 }
 
-/// A bound socket as the system gives it.
-#[derive(Debug)]
-pub enum Bound {
-    /// TCP.
-    Tcp(TcpListener),
-    /// UNIX.
-    Unix(UnixListener),
-}
-
-impl Bound {
-    /// Where it is; `None` if that can't be written (a UNIX socket without a name).
-    pub fn endpoint(&self) -> Option<Endpoint> {
-        match self {
-            Bound::Tcp(socket) => socket.local_addr().ok().map(Endpoint::Tcp),
-            Bound::Unix(socket) => Some(Endpoint::Unix(socket.local_addr().ok()?.as_pathname()?.into())),
-        }
-    }
-}
-
 enum Socket {
     Tcp(mio::net::TcpListener),
     Unix(mio::net::UnixListener),
@@ -81,12 +62,11 @@ enum Socket {
 /// A listening socket in the loop.
 pub struct Listener {
     socket: Socket,
+    bound: sys::Bound,
     /// What holds for its sessions.
     pub front: Rc<Front>,
     /// The configuration that it was bound for; `None` for the control socket.
     pub listen: Option<Listen>,
-    /// Where it is in truth: with the port that the kernel chose, or the address of a socket that was handed over.
-    pub at: Option<Endpoint>,
     /// It rests until then.
     pub paused: Option<Instant>,
     /// There may be more to accept.
@@ -106,20 +86,23 @@ pub enum Accepted {
 }
 
 impl Listener {
-    /// Takes a bound socket into the loop; it is non-blocking from here on.
-    pub fn new(bound: Bound, front: Front, listen: Option<Listen>) -> io::Result<Listener> {
-        let at = bound.endpoint();
-        let socket = match bound {
-            Bound::Tcp(socket) => {
-                socket.set_nonblocking(true)?;
-                Socket::Tcp(mio::net::TcpListener::from_std(socket))
-            }
-            Bound::Unix(socket) => {
-                socket.set_nonblocking(true)?;
-                Socket::Unix(mio::net::UnixListener::from_std(socket))
-            }
+    /// Takes a bound socket into the loop.
+    pub fn new(bound: sys::Bound, front: Front, listen: Option<Listen>) -> io::Result<Listener> {
+        let socket = match &bound.listener {
+            sys::Listener::Tcp(socket) => Socket::Tcp(mio::net::TcpListener::from_std(socket.try_clone()?)),
+            sys::Listener::Unix(socket) => Socket::Unix(mio::net::UnixListener::from_std(socket.try_clone()?)),
         };
-        Ok(Listener { socket, front: Rc::new(front), listen, at, paused: None, ready: false })
+        Ok(Listener { socket, bound, front: Rc::new(front), listen, paused: None, ready: false })
+    }
+
+    /// Where it listens: with the port that the system chose.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.bound.endpoint
+    }
+
+    /// Takes its path away, at the end.
+    pub fn remove(&self) {
+        self.bound.remove();
     }
 
     /// Accepts one connection.

@@ -157,6 +157,6 @@ pub fn stats(core: &Core) -> Value {
         },
         "reloads": stats.reloads,
         "reload_failures": stats.reload_failures,
-        "log_lines_dropped": crate::logging::dropped(),
+        "log_lines_dropped": core.logger.dropped(),
     })
 }
