@@ -7,8 +7,11 @@
 mod client;
 mod pipeline;
 mod query;
+mod reload;
 mod serve;
 mod settings;
+mod stats;
+mod status;
 mod text;
 
 use std::fmt;
@@ -61,6 +64,9 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Query(query::Args),
+    Status(status::Args),
+    Stats(stats::Args),
+    Reload(reload::Args),
 }
 
 /// Why a command could not do its work.
@@ -110,6 +116,9 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Query(args) => query::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Reload(args) => reload::run(&args),
     };
     match done {
         Ok(code) => code.into(),
