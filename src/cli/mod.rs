@@ -7,8 +7,11 @@
 mod client;
 mod pipeline;
 mod query;
+mod reload;
 mod serve;
 mod settings;
+mod stats;
+mod status;
 mod text;
 
 use std::fmt;
@@ -31,6 +34,8 @@ pub mod exit {
     pub const USAGE: u8 = 64;
     /// Bad input data: a list with faults, a list that is not taken.
     pub const DATA: u8 = 65;
+    /// There is no such user or group.
+    pub const NO_USER: u8 = 67;
     /// No daemon is there.
     pub const UNAVAILABLE: u8 = 69;
     /// The system refused something: a socket, a user.
@@ -59,6 +64,9 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Query(query::Args),
+    Status(status::Args),
+    Stats(stats::Args),
+    Reload(reload::Args),
 }
 
 /// Why a command could not do its work.
@@ -108,6 +116,9 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Query(args) => query::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Reload(args) => reload::run(&args),
     };
     match done {
         Ok(code) => code.into(),

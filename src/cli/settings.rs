@@ -23,8 +23,7 @@ impl Settings {
         let file = match file {
             Some(file) => file,
             None if !overrides.sources.is_empty() => {
-                let config = Config::for_sources(&overrides.sources, &overrides.listen);
-                return Ok(Settings { config, file: None });
+                return Ok(Settings { config: Config::without_file(overrides), file: None });
             }
             None if exists(default) => default,
             None => {
@@ -39,7 +38,7 @@ impl Settings {
             }
         };
         let config = Config::load(file, overrides)?;
-        Ok(Settings { config, file: Some(file.into()) })
+        Ok(Settings { config, file: Some(absolute(file)) })
     }
 
     /// The configuration by which a daemon is found: of `-c FILE`, else the default file if there is one.
@@ -49,6 +48,11 @@ impl Settings {
             file => Settings::read(file, &Overrides::default()).map(Some),
         }
     }
+}
+
+/// A path that holds wherever we are: `-D` changes the folder.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// Whether there is such a file, as far as we may see: one that we may not look at is there.

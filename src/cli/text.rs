@@ -1,6 +1,7 @@
 //! Words, numbers, columns and colours for people.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Failure, exit};
 
@@ -66,6 +67,11 @@ pub fn count(many: usize, noun: &str) -> String {
         (_, Some(stem)) => format!("{} {stem}ies", number(many)),
         _ => format!("{} {noun}s", number(many)),
     }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A time span in its two largest units: `3 d 4 h`, `12 min`, `5 s`.

@@ -785,7 +785,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             set_marked(self.marked, mark::PREFIX, lower);
             let hit = snapshot.best_anywhere(self.marked);
             if hit.is_some() {
-                self.trace.step(Step::Prefix, lower, b"", hit);
+                self.trace.step(Step::Prefix, self.marked, b"", hit);
                 return hit;
             }
         }
