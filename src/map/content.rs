@@ -389,10 +389,16 @@ impl Builder {
         {
             return Ok(*number);
         }
-        let mut buffer = std::mem::take(&mut self.domain);
-        let number = address::fold_domain(written, &mut buffer).map(|folded| self.intern_folded(folded));
-        self.domain = buffer;
-        let number = number?;
+        // as written it is mostly folded already, and known; what is not known is folded first
+        let number = match self.content.domain(written) {
+            Some(number) if number != ANY_DOMAIN => number,
+            _ => {
+                let mut buffer = std::mem::take(&mut self.domain);
+                let number = address::fold_domain(written, &mut buffer).map(|folded| self.intern_folded(folded));
+                self.domain = buffer;
+                number?
+            }
+        };
         self.last_domain.0.clear();
         self.last_domain.0.extend_from_slice(written);
         self.last_domain.1 = Some(number);
