@@ -183,7 +183,9 @@ fn without_source_route(key: &[u8]) -> &[u8] {
 pub fn fold_domain<'b>(domain: &[u8], out: &'b mut Vec<u8>) -> Result<Domain<'b>, NoAddress> {
     out.clear();
     let domain = domain.strip_suffix(b".").unwrap_or(domain);
-    if push_plain(domain, false, out) && out.len() <= MAX_DOMAIN {
+    let whole_labels =
+        !domain.starts_with(b".") && !domain.ends_with(b".") && !domain.windows(2).any(|two| two == b"..");
+    if whole_labels && push_plain(domain, false, out) && out.len() <= MAX_DOMAIN {
         return Ok(Domain(out));
     }
     out.clear();
