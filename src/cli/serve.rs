@@ -29,23 +29,21 @@ const QUIET: Duration = Duration::from_secs(1);
 #[command(after_help = "\
 Examples:
   rcptmapd serve /etc/postfix/relay_recipients
-      serves a list on 127.0.0.1:8910, and prints how to ask
-  rcptmapd serve --listen unix:/run/rcptmapd.sock --listen 127.0.0.1:8910 staff.txt students.txt
+  rcptmapd serve --listen unix:/run/rcptmapd.sock --listen 127.0.0.1:8910 staff students
   rcptmapd serve -c /etc/rcptmapd/rcptmapd.toml
   rcptmapd serve -D -u nobody -P /run/rcptmapd.pid /etc/mail/access
 
-Without -c and without a list /etc/rcptmapd/rcptmapd.toml is read. With -c, lists on the command line
-are served beside those of the file. Without -c nothing is kept on disk, and there is no control socket
-but with --control.
+The first one serves a list on 127.0.0.1:8910, and prints how to ask. Without -c and without a list \
+/etc/rcptmapd/rcptmapd.toml is read. With -c, lists on the command line are served beside those of the file. Without \
+-c nothing is kept on disk, and there is a control socket only with --control.
 
-An ENDPOINT is written as the mail servers write it: unix:/path, /path, 127.0.0.1:8910, [::1]:8910,
+An ENDPOINT is written as the mail servers write it: unix:/path, /path, 127.0.0.1:8910, [::1]:8910, \
 inet:8910@127.0.0.1, inet:127.0.0.1:8910, or fd:NAME for a socket of systemd's.
 
-Signals: HUP reads configuration and lists again, TERM and INT stop, USR1 logs the status, USR2 opens
-the log again.
+Signals: HUP reads configuration and lists again, TERM and INT stop, USR1 logs the status, USR2 opens the log again.
 
-Exit status: 0 stopped by a signal, 67 unknown user or group, 71 a socket or file can't be had,
-78 the configuration is wrong.")]
+Exit status: 0 stopped by a signal, 67 unknown user or group, 71 a socket or a file can't be had, 78 the \
+configuration is wrong.")]
 pub struct Args {
     /// Configuration file
     #[arg(short, long, value_name = "FILE")]
