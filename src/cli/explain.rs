@@ -191,14 +191,9 @@ impl Explained {
         let mut out = format!("{}\n\n", style.head(&self.address));
         let mut table = Table::new(&[]);
         for told in &self.steps {
-            let place = told.entry.as_ref().map_or_else(String::new, Cited::place);
-            table.row([
-                number(told.step).to_string(),
-                told.step.name().to_owned(),
-                told.key.clone(),
-                told.result.clone(),
-                place,
-            ]);
+            let place = told.entry.as_ref().map_or_else(String::new, |entry| format!(" ({})", entry.place()));
+            let result = format!("{}{place}", told.result);
+            table.row([number(told.step).to_string(), told.step.name().to_owned(), told.key.clone(), result]);
         }
         for line in table.lines(0) {
             let _ = writeln!(out, "{line}");

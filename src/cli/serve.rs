@@ -94,7 +94,8 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let os = |what: &str, e: &io::Error| Failure::new(exit::OS, format!("{what}: {}", crate::config::reason(e)));
     let descriptors = sys::raise_nofile().map_err(|e| os("limit of open files", &e))?;
     sys::private_umask();
-    let account = config.user.as_deref().map(sys::account).transpose()?;
+    // Whoever isn't root stays who they are, so the user need not exist.
+    let account = config.user.as_deref().filter(|_| sys::is_root()).map(sys::account).transpose()?;
     let mut bound = Vec::new();
     for listen in &config.listen {
         if let Some(path) = listen.on.path() {
@@ -112,14 +113,18 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         None => None,
     };
     let stays_root = sys::is_root() && account.is_none();
+    // Before we detach, so that "runs already" is seen by who starts us; the number is the child's only afterwards.
+    let mut pid_file = config.pid_file.as_deref().map(sys::PidFile::create).transpose()?;
     if args.detach {
         sys::daemonise()?;
+        pid_file.as_mut().map(sys::PidFile::update).transpose()?;
     }
     let outlets = logging::Outlets { detached: args.detach, ..logging::Outlets::default() };
     let logger = logging::init(&config.log, outlets).map_err(|e| Failure::new(exit::OS, e.to_string()))?;
-    let pid_file = config.pid_file.as_deref().map(sys::PidFile::create).transpose()?;
     if let Some(account) = &account {
-        sys::drop_privileges(account)?;
+        if sys::drop_privileges(account)? == sys::Dropped::WantsRoot {
+            log::warn!("`user` is root; name one that may read the lists and nothing else");
+        }
     }
     if stays_root {
         log::warn!("running as root; -u USER (`user` in the configuration) is better, it need only read the lists");

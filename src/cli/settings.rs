@@ -32,10 +32,7 @@ impl Settings {
         let file = match file {
             Some(file) => file,
             None if !overrides.sources.is_empty() => {
-                let mut config = Config::for_sources(&overrides.sources, &overrides.listen);
-                config.user = overrides.user.clone().filter(|user| !user.is_empty());
-                config.pid_file = overrides.pid_file.as_deref().map(absolute);
-                return Ok(Ok(Settings { config, file: None }));
+                return Ok(Ok(Settings { config: Config::without_file(overrides), file: None }));
             }
             None if exists(default) => default,
             None => {
@@ -49,7 +46,7 @@ impl Settings {
                 ));
             }
         };
-        Ok(Config::load(file, overrides).map(|config| Settings { config, file: Some(file.into()) }))
+        Ok(Config::load(file, overrides).map(|config| Settings { config, file: Some(absolute(file)) }))
     }
 
     /// The configuration by which a daemon is found: of `-c FILE`, else the default file if there is one.

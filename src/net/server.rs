@@ -291,7 +291,7 @@ impl Server {
 
     /// Puts down where requests come in.
     fn note_listeners(&mut self) {
-        let listening = |listener: &Listener| {
+        let shown = |listener: &Listener| {
             let listen = listener.listen.as_ref()?;
             Some(Listening {
                 on: listener.endpoint().to_string(),
@@ -299,7 +299,7 @@ impl Server {
                 default_map: listen.default_map.clone(),
             })
         };
-        self.core.listening = self.listeners.iter().filter_map(|(_, listener)| listening(listener)).collect();
+        self.core.listening = self.listeners.iter().filter_map(|(_, listener)| shown(listener)).collect();
     }
 
     fn accept_where_ready(&mut self) {

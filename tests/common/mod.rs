@@ -18,6 +18,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -95,6 +96,7 @@ pub struct Setup {
     config: Option<String>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    descriptors: Option<u32>,
 }
 
 impl Default for Setup {
@@ -107,7 +109,8 @@ impl Setup {
     /// An empty folder.
     pub fn new() -> Setup {
         let dir = tempfile::Builder::new().prefix("rcptmapd-").tempdir().expect("a temporary folder");
-        Setup { dir, lists: Vec::new(), config: None, args: Vec::new(), env: Vec::new() }
+        permit(dir.path(), 0o755);
+        Setup { dir, lists: Vec::new(), config: None, args: Vec::new(), env: Vec::new(), descriptors: None }
     }
 
     /// A path in the folder.
@@ -153,6 +156,12 @@ impl Setup {
         self
     }
 
+    /// The most files that the daemon may have open (`ulimit -n`, the hard limit, too).
+    pub fn descriptors(mut self, most: u32) -> Setup {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// The text of a configuration with the settings that a test needs.
     pub fn complete_config(&self, text: &str) -> String {
         let dir = self.dir.path().display().to_string();
@@ -178,6 +187,8 @@ impl Setup {
     /// Starts the daemon; one that ends by itself is an error with what it said.
     pub fn try_start(self) -> Result<Daemon, Ran> {
         let notify = UnixDatagram::bind(self.path("notify.sock")).expect("a socket in the folder");
+        // As systemd's: who has become somebody else may still tell.
+        permit(&self.path("notify.sock"), 0o777);
         notify.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
         let control = self.path("control.sock");
         let mut command = rcptmapd();
@@ -194,6 +205,9 @@ impl Setup {
             }
         }
         command.args(&self.args).args(&self.lists).envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(most) = self.descriptors {
+            command = under_limit(&command, most);
+        }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
         let log = Log::default();
@@ -211,6 +225,22 @@ impl Setup {
             }
         }
     }
+}
+
+/// The same command, started by a shell that sets the limit first.
+fn under_limit(command: &Command, most: u32) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\"")).arg(command.get_program());
+    shell.args(command.get_args()).env_clear().stdin(Stdio::null());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(dir) = command.get_current_dir() {
+        shell.current_dir(dir);
+    }
+    shell
+}
+
+fn permit(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("it is ours");
 }
 
 /// Writes a file as an administrator should: beside it, then in its place.
@@ -403,7 +433,12 @@ impl Daemon {
             match self.notify.recv(&mut buffer) {
                 Ok(size) if buffer[..size].split(|&b| b == b'\n').any(|line| line == word.as_bytes()) => return Ok(()),
                 Ok(_) => {}
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+                    ) =>
+                {
                     if let Some(status) = self.child.try_wait().expect("a child") {
                         return Err(status);
                     }
