@@ -183,6 +183,12 @@ fn without_source_route(key: &[u8]) -> &[u8] {
 pub fn fold_domain<'b>(domain: &[u8], out: &'b mut Vec<u8>) -> Result<Domain<'b>, NoAddress> {
     out.clear();
     let domain = domain.strip_suffix(b".").unwrap_or(domain);
+    let whole_labels =
+        !domain.starts_with(b".") && !domain.ends_with(b".") && !domain.windows(2).any(|two| two == b"..");
+    if whole_labels && push_plain(domain, false, out) && out.len() <= MAX_DOMAIN {
+        return Ok(Domain(out));
+    }
+    out.clear();
     if domain.is_ascii() {
         out.extend(domain.iter().map(u8::to_ascii_lowercase));
     } else {
@@ -211,6 +217,10 @@ pub fn fold_domain<'b>(domain: &[u8], out: &'b mut Vec<u8>) -> Result<Domain<'b>
 /// A local part that is not UTF-8 keeps its bytes, and only its ASCII letters are folded.
 pub fn fold_local_part<'b>(local: &[u8], keep_case: bool, out: &'b mut Vec<u8>) -> Result<LocalPart<'b>, OddLocalPart> {
     out.clear();
+    if push_plain(local, keep_case, out) && out.len() <= MAX_LOCAL_PART {
+        return Ok(LocalPart(out));
+    }
+    out.clear();
     let local = unquote(local);
     match (local.is_ascii(), std::str::from_utf8(&local)) {
         (false, Ok(text)) if keep_case => push_chars(text.nfc(), out),
@@ -224,17 +234,44 @@ pub fn fold_local_part<'b>(local: &[u8], keep_case: bool, out: &'b mut Vec<u8>) 
     if out.len() > MAX_LOCAL_PART {
         return Err(OddLocalPart::TooLong);
     }
-    // One pass for the good case; which of the three it was matters only for the message.
-    if out.iter().any(|&b| b < b' ' || b == 0x7f || b == b'%' || b == b'!') {
-        return Err(if out.iter().any(|&b| b < b' ' || b == 0x7f) {
-            OddLocalPart::Control
-        } else if out.contains(&b'%') {
-            OddLocalPart::PercentHack
-        } else {
-            OddLocalPart::BangPath
-        });
+    match () {
+        _ if out.iter().any(|&b| b < b' ' || b == 0x7f) => Err(OddLocalPart::Control),
+        _ if out.contains(&b'%') => Err(OddLocalPart::PercentHack),
+        _ if out.contains(&b'!') => Err(OddLocalPart::BangPath),
+        _ => Ok(LocalPart(out)),
     }
-    Ok(LocalPart(out))
+}
+
+/// Appends `bytes`, ASCII letters in lower case unless `keep_case`; whether they are nothing but what nearly every address
+/// is made of: one or more of the bytes from `&` to `~`, so no blank, control byte, quote, `%`, `!` or 8-bit byte.
+///
+/// This is done for every line of a list and every request. Eight bytes are judged and folded at a time, without a branch:
+/// the top bit of each byte of a word takes the result of a comparison.
+#[inline]
+fn push_plain(bytes: &[u8], keep_case: bool, out: &mut Vec<u8>) -> bool {
+    const TOP: u64 = every(0x80);
+    const fn every(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    // right for bytes below 0x80; the others are judged by their own top bit
+    let at_least = |word: u64, byte: u8| (word & !TOP).wrapping_add(every(0x80 - byte));
+    let case_bit = if keep_case { 0 } else { every(0x20) };
+    let mut plain = TOP;
+    let mut fold = |word: u64| {
+        plain &= at_least(word, b'&') & !at_least(word, 0x7f) & !word;
+        let upper = at_least(word, b'A') & !at_least(word, b'Z' + 1) & TOP;
+        word | (upper >> 2 & case_bit)
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        out.extend_from_slice(&fold(u64::from_ne_bytes(*word)).to_ne_bytes());
+    }
+    if !rest.is_empty() {
+        let mut last = [b'a'; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        out.extend_from_slice(&fold(u64::from_ne_bytes(last)).to_ne_bytes()[..rest.len()]);
+    }
+    plain == TOP && !bytes.is_empty()
 }
 
 fn push_chars(chars: impl Iterator<Item = char>, out: &mut Vec<u8>) {
@@ -373,6 +410,28 @@ mod tests {
     fn the_bare_postmaster() {
         assert!(is_bare_postmaster(b"Postmaster") && is_bare_postmaster(b"<postmaster>"));
         assert!(!is_bare_postmaster(b"postmaster@example.org") && !is_bare_postmaster(b"root"));
+    }
+
+    #[test]
+    fn plain_bytes_are_folded_and_all_others_noticed() {
+        for byte in 0..=255_u8 {
+            for len in 1..20 {
+                for at in 0..len {
+                    let mut text = vec![b'x'; len];
+                    text[at] = byte;
+                    let mut out = b"kept".to_vec();
+                    let plain = push_plain(&text, false, &mut out);
+                    assert_eq!(plain, (b'&'..=b'~').contains(&byte), "{byte}");
+                    if plain {
+                        assert_eq!(out, [&b"kept"[..], &text.to_ascii_lowercase()].concat());
+                        out.clear();
+                        push_plain(&text, true, &mut out);
+                        assert_eq!(out, text);
+                    }
+                }
+            }
+        }
+        assert!(!push_plain(b"", false, &mut Vec::new()));
     }
 
     proptest! {

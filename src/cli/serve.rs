@@ -121,10 +121,10 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     }
     let outlets = logging::Outlets { detached: args.detach, ..logging::Outlets::default() };
     let logger = logging::init(&config.log, outlets).map_err(|e| Failure::new(exit::OS, e.to_string()))?;
-    if let Some(account) = &account {
-        if sys::drop_privileges(account)? == sys::Dropped::WantsRoot {
-            log::warn!("`user` is root; name one that may read the lists and nothing else");
-        }
+    if let Some(account) = &account
+        && sys::drop_privileges(account)? == sys::Dropped::WantsRoot
+    {
+        log::warn!("`user` is root; name one that may read the lists and nothing else");
     }
     if stays_root {
         log::warn!("running as root; -u USER (`user` in the configuration) is better, it need only read the lists");
