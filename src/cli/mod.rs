@@ -16,6 +16,7 @@ mod settings;
 mod stats;
 mod status;
 mod text;
+mod watch;
 
 use std::fmt;
 use std::process::ExitCode;

@@ -280,7 +280,7 @@ mod tests {
     use serde_json::json;
 
     fn shown(value: &Value) -> String {
-        Status::of(value).expect("a status").text(1_000_000, Style::PLAIN)
+        Status::of(value).expect("a status").text(1_000_000, Style::default())
     }
 
     fn good() -> Value {
