@@ -22,13 +22,13 @@ const SHOWN_DOMAINS: usize = 8;
 #[command(after_help = "\
 Examples:
   rcptmapd check /etc/postfix/relay_recipients
-  rcptmapd check -c /etc/rcptmapd/rcptmapd.toml && systemctl reload rcptmapd
+  rcptmapd check -c rcptmapd.toml && systemctl reload rcptmapd
   rcptmapd check --json | jq -r '.sources[] | \"\\(.name) \\(.recipients)\"'
 
 Without -c and without a list /etc/rcptmapd/rcptmapd.toml is read. No running daemon is asked.
 
-Exit status: 0 fine, 65 lines that can't be understood or a list that would not be taken, 78 the
-configuration is wrong. Duplicates, conflicts and warnings alone are fine.")]
+Exit status: 0 fine, 65 lines that can't be understood or a list that would not be taken, 78 the configuration is \
+wrong. Duplicates, conflicts and warnings alone are fine.")]
 pub struct Args {
     /// Configuration file
     #[arg(short, long, value_name = "FILE")]

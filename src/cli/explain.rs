@@ -28,12 +28,11 @@ Examples:
   rcptmapd explain anna@example.org /etc/postfix/relay_recipients /etc/mail/access
   rcptmapd explain -c rcptmapd.toml --json anna@example.org | jq -r .entry.path
 
-The lists are read for it, as by `rcptmapd check`; a running daemon is not asked (see `rcptmapd query`).
-Steps have the numbers of the manual: 0 parse, 1 domain, 2 listed as it is, 3 tags taken off, 4 detail
-cut, 5 any domain and prefixes, 6 catch-alls, 7 nothing said anything.
+The lists are read for it, as by `rcptmapd check`; a running daemon is not asked (see `rcptmapd query`). Steps: 0 \
+parse, 1 domain, 2 listed as it is, 3 tags taken off, 4 detail cut, 5 any domain and prefixes, 6 catch-alls, 7 \
+nothing said anything.
 
-Exit status: 0 exists, 1 does not exist or is none of ours, 75 can't be told now, 78 the configuration
-is wrong.")]
+Exit status: 0 exists, 1 does not exist or is none of ours, 75 can't be told now, 78 the configuration is wrong.")]
 pub struct Args {
     /// Configuration file
     #[arg(short, long, value_name = "FILE")]
@@ -192,14 +191,9 @@ impl Explained {
         let mut out = format!("{}\n\n", style.head(&self.address));
         let mut table = Table::new(&[]);
         for told in &self.steps {
-            let place = told.entry.as_ref().map_or_else(String::new, Cited::place);
-            table.row([
-                number(told.step).to_string(),
-                told.step.name().to_owned(),
-                told.key.clone(),
-                told.result.clone(),
-                place,
-            ]);
+            let place = told.entry.as_ref().map_or_else(String::new, |entry| format!(" ({})", entry.place()));
+            let result = format!("{}{place}", told.result);
+            table.row([number(told.step).to_string(), told.step.name().to_owned(), told.key.clone(), result]);
         }
         for line in table.lines(0) {
             let _ = writeln!(out, "{line}");

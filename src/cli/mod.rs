@@ -16,6 +16,7 @@ mod settings;
 mod stats;
 mod status;
 mod text;
+mod watch;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -57,7 +58,21 @@ pub mod exit {
 
 /// Tells mail servers at RCPT time whether a recipient exists.
 #[derive(Parser, Debug)]
-#[command(name = "rcptmapd", version, max_term_width = 100)]
+#[command(
+    name = "rcptmapd",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  rcptmapd check /etc/postfix/relay_recipients     what is in a list
+  rcptmapd serve /etc/postfix/relay_recipients     serve it, and say how to ask
+  rcptmapd query anna@example.org                  ask as a mail server would
+  rcptmapd explain anna@example.org LIST           why it is answered so
+  rcptmapd status                                  what a daemon serves
+
+`rcptmapd COMMAND --help` has more examples, and the exit codes. Exit codes are those of sysexits.h; 64 is a wrong \
+command line."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
