@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::session::READ;
-use crate::config::Limits;
+use crate::config::{Limits, ListenProtocol};
+use crate::logging::Logger;
 use crate::map::Scratch;
 use crate::proto::detect::Dialect;
 use crate::proto::{self, Reply};
@@ -36,7 +37,22 @@ pub struct Core {
     pub reload_wanted: bool,
     /// Sessions open.
     pub sessions: usize,
+    /// Where requests come in, for those who want to know.
+    pub listening: Vec<Listening>,
+    /// The log, which counts what it could not say.
+    pub logger: &'static Logger,
     scratch: Scratch,
+}
+
+/// A listener as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Where.
+    pub on: String,
+    /// What is spoken.
+    pub protocol: ListenProtocol,
+    /// The map of requests that name none.
+    pub default_map: String,
 }
 
 /// One buffer each for what is read and what is written, for all sessions.
@@ -50,7 +66,7 @@ pub struct Buffers {
 
 impl Core {
     /// A core that knows nothing yet.
-    pub fn new(limits: &Limits, now: Instant) -> Core {
+    pub fn new(limits: &Limits, logger: &'static Logger, now: Instant) -> Core {
         let mut core = Core {
             directory: Arc::new(Directory::empty()),
             report: Arc::default(),
@@ -63,6 +79,8 @@ impl Core {
             buffers: Buffers::default(),
             reload_wanted: false,
             sessions: 0,
+            listening: Vec::new(),
+            logger,
             scratch: Scratch::default(),
         };
         core.set_limits(limits);

@@ -1,8 +1,7 @@
 //! A listening socket, and what was agreed on it.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, TcpListener};
-use std::os::unix::net::UnixListener;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,8 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
 use super::stream::Stream;
-use crate::config::{Listen, ListenProtocol};
+use crate::config::{Endpoint, Listen, ListenProtocol};
+use crate::sys;
 
 /// How long a listener rests when the system has no descriptors or no memory for another connection. The connections
 /// wait in the kernel meanwhile.
@@ -54,15 +54,6 @@ impl Front {
     }
 }
 
-/// A bound socket as the system gives it.
-#[derive(Debug)]
-pub enum Bound {
-    /// TCP.
-    Tcp(TcpListener),
-    /// UNIX.
-    Unix(UnixListener),
-}
-
 enum Socket {
     Tcp(mio::net::TcpListener),
     Unix(mio::net::UnixListener),
@@ -71,6 +62,7 @@ enum Socket {
 /// A listening socket in the loop.
 pub struct Listener {
     socket: Socket,
+    bound: sys::Bound,
     /// What holds for its sessions.
     pub front: Rc<Front>,
     /// The configuration that it was bound for; `None` for the control socket.
@@ -94,19 +86,23 @@ pub enum Accepted {
 }
 
 impl Listener {
-    /// Takes a bound socket into the loop; it is non-blocking from here on.
-    pub fn new(bound: Bound, front: Front, listen: Option<Listen>) -> io::Result<Listener> {
-        let socket = match bound {
-            Bound::Tcp(socket) => {
-                socket.set_nonblocking(true)?;
-                Socket::Tcp(mio::net::TcpListener::from_std(socket))
-            }
-            Bound::Unix(socket) => {
-                socket.set_nonblocking(true)?;
-                Socket::Unix(mio::net::UnixListener::from_std(socket))
-            }
+    /// Takes a bound socket into the loop.
+    pub fn new(bound: sys::Bound, front: Front, listen: Option<Listen>) -> io::Result<Listener> {
+        let socket = match &bound.listener {
+            sys::Listener::Tcp(socket) => Socket::Tcp(mio::net::TcpListener::from_std(socket.try_clone()?)),
+            sys::Listener::Unix(socket) => Socket::Unix(mio::net::UnixListener::from_std(socket.try_clone()?)),
         };
-        Ok(Listener { socket, front: Rc::new(front), listen, paused: None, ready: false })
+        Ok(Listener { socket, bound, front: Rc::new(front), listen, paused: None, ready: false })
+    }
+
+    /// Where it listens: with the port that the system chose.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.bound.endpoint
+    }
+
+    /// Takes its path away, at the end.
+    pub fn remove(&self) {
+        self.bound.remove();
     }
 
     /// Accepts one connection.

@@ -62,7 +62,7 @@ fn sessions(core: &Core, registry: &mut Registry) {
     counter(registry, "sessions_not_allowed", "Connections closed: the peer is in no allow list", stats.not_allowed);
     counter(registry, "sessions_turned_away", "Connections closed: a limit was reached", stats.turned_away);
     counter(registry, "accept_failures", "Times that no descriptor or memory was left", stats.accept_failures);
-    counter(registry, "log_lines_dropped", "Log lines that the log daemon did not take", crate::logging::dropped());
+    counter(registry, "log_lines_dropped", "Log lines that the log daemon did not take", core.logger.dropped());
 }
 
 fn lists(core: &Core, registry: &mut Registry) {

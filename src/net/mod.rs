@@ -15,5 +15,4 @@ mod stream;
 mod timer;
 mod token;
 
-pub use listener::{Bound, Front};
-pub use server::{Server, ServerError};
+pub use server::{Server, ServerError, Setup};

@@ -15,14 +15,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
 
-use super::core::Core;
-use super::listener::{Accepted, Bound, Front, Listener, PAUSE};
+use super::core::{Core, Listening};
+use super::listener::{Accepted, Front, Listener, PAUSE};
 use super::pages;
 use super::session::{Session, Turn};
 use super::stream::Stream;
 use super::timer::Timers;
 use super::token::{GENERATION_MASK, SessionId, Subject};
 use crate::config::{Config, Listen};
+use crate::logging::{Edge, Logger};
 use crate::reload::{Loader, Outcome};
 use crate::stats::Ended;
 use crate::sys;
@@ -31,6 +32,8 @@ use crate::sys;
 const ACCEPTS_PER_TURN: usize = 64;
 /// Descriptors that sessions must leave to logs, lists and listeners.
 const RESERVED_DESCRIPTORS: usize = 32;
+/// A limit that has not been hit for so long counts as left.
+const EDGE_QUIET: Duration = Duration::from_secs(10);
 /// Idle sessions that one look over all of them finds to be let go, when they are too many.
 const EVICTION_BATCH: usize = 64;
 
@@ -58,27 +61,43 @@ pub struct Server {
     /// Most sessions at once: the configured number, or what the descriptors allow.
     capacity: usize,
     descriptors: usize,
-    at_capacity: bool,
+    full: Edge,
+    exhausted: Edge,
     idle_longest: Vec<(SessionId, Instant)>,
     per_peer: HashMap<IpAddr, usize, ahash::RandomState>,
-    notifier: sys::Notifier,
+    activated: sys::Activated,
+    notify: sys::Notify,
+    logger: &'static Logger,
     watchdog: Option<Instant>,
     /// Set once: after that nothing is accepted, and at that time the rest is cut off.
     stop_at: Option<Instant>,
-    serving: bool,
+}
+
+/// What a server is made of: everything that takes rights to get, so that it can run without them.
+pub struct Setup {
+    /// What to run on.
+    pub config: Arc<Config>,
+    /// Listening sockets, with the configuration of each.
+    pub bound: Vec<(Listen, sys::Bound)>,
+    /// The control socket.
+    pub control: Option<sys::Bound>,
+    /// What systemd handed over and no listener has claimed yet.
+    pub activated: sys::Activated,
+    /// How many files the process may have open.
+    pub descriptors: u64,
+    /// The line to systemd.
+    pub notify: sys::Notify,
+    /// The log.
+    pub logger: &'static Logger,
 }
 
 impl Server {
-    /// A loop over sockets that are bound already, so that it can run without the rights that took. `descriptors`: how
-    /// many files the process may have open.
+    /// A loop that does not run yet; `start_loader` gets a call that wakes it.
     pub fn new(
-        config: Arc<Config>,
-        bound: Vec<(Listen, Bound)>,
-        control: Option<Bound>,
-        descriptors: usize,
-        notifier: sys::Notifier,
+        setup: Setup,
         start_loader: impl FnOnce(Box<dyn Fn() + Send>) -> io::Result<Loader>,
     ) -> Result<Server, ServerError> {
+        let Setup { config, bound, control, activated, descriptors, notify, logger } = setup;
         let poll = Poll::new()?;
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGUSR2])?;
         poll.registry().register(&mut signals, Subject::Signals.token(), Interest::READABLE)?;
@@ -97,17 +116,19 @@ impl Server {
             generation: 0,
             timers: Timers::default(),
             run_queue: Vec::new(),
-            core: Core::new(&config.limits, now),
+            core: Core::new(&config.limits, logger, now),
             loader: start_loader(wake)?,
             capacity: 0,
-            descriptors,
-            at_capacity: false,
+            descriptors: usize::try_from(descriptors).unwrap_or(usize::MAX),
+            full: Edge::new(EDGE_QUIET),
+            exhausted: Edge::new(EDGE_QUIET),
             idle_longest: Vec::new(),
             per_peer: HashMap::default(),
-            watchdog: notifier.watchdog().map(|_| now),
-            notifier,
+            activated,
+            watchdog: notify.watchdog_every().map(|_| now),
+            notify,
+            logger,
             stop_at: None,
-            serving: false,
             config,
         };
         server.set_capacity();
@@ -150,6 +171,7 @@ impl Server {
             self.serve_run_queue();
             self.expire();
             self.start_wanted_reload();
+            self.watch_edges();
             self.feed_watchdog();
             if self.is_stopped() {
                 self.stopped();
@@ -225,10 +247,6 @@ impl Server {
         {
             self.forget_peer(peer);
         }
-        if self.at_capacity && self.sessions.len() < self.capacity * 9 / 10 {
-            self.at_capacity = false;
-            log::warn!("leaving the limit of {} sessions: {} now", self.capacity, self.sessions.len());
-        }
     }
 
     fn serve_run_queue(&mut self) {
@@ -258,12 +276,30 @@ impl Server {
 
     // --- accepting -------------------------------------------------------------------------------------------------
 
-    fn listen(&mut self, bound: Bound, front: Front, listen: Option<Listen>) -> io::Result<()> {
+    fn listen(&mut self, bound: sys::Bound, front: Front, listen: Option<Listen>) -> io::Result<usize> {
         let mut listener = Listener::new(bound, front, listen)?;
         let entry = self.listeners.vacant_entry();
-        listener.register(self.poll.registry(), Subject::Listener(entry.key() as u32).token())?;
+        let slot = entry.key();
+        listener.register(self.poll.registry(), Subject::Listener(slot as u32).token())?;
+        if listener.listen.is_some() {
+            log::info!("listening on {}", listener.endpoint());
+        }
         entry.insert(listener);
-        Ok(())
+        self.note_listeners();
+        Ok(slot)
+    }
+
+    /// Puts down where requests come in.
+    fn note_listeners(&mut self) {
+        let shown = |listener: &Listener| {
+            let listen = listener.listen.as_ref()?;
+            Some(Listening {
+                on: listener.endpoint().to_string(),
+                protocol: listen.protocol,
+                default_map: listen.default_map.clone(),
+            })
+        };
+        self.core.listening = self.listeners.iter().filter_map(|(_, listener)| shown(listener)).collect();
     }
 
     fn accept_where_ready(&mut self) {
@@ -294,15 +330,13 @@ impl Server {
                 }
                 Accepted::Exhausted(e) => {
                     listener.paused = Some(self.core.now + PAUSE);
-                    // Logged at the edge only: it is the same for every connection until descriptors are free again.
-                    if self.core.stats.accept_failures == 0 || !self.at_capacity {
+                    if self.exhausted.hit(self.core.now) {
                         log::error!(
                             "can't accept connections: {e}; with {} sessions, trying again every {} ms \
                              (raise LimitNOFILE, or lower limits.sessions)",
                             self.sessions.len(),
                             PAUSE.as_millis()
                         );
-                        self.at_capacity = true;
                     }
                     self.core.stats.accept_failures += 1;
                     return;
@@ -367,8 +401,7 @@ impl Server {
 
     /// Lets the session go that has been idle for longest. `false`: all are busy.
     fn make_room(&mut self) -> bool {
-        if !self.at_capacity {
-            self.at_capacity = true;
+        if self.full.hit(self.core.now) {
             log::warn!(
                 "at the limit of {} sessions: the longest idle ones make room (limits.sessions, LimitNOFILE)",
                 self.capacity
@@ -404,6 +437,21 @@ impl Server {
         self.idle_longest = idle.into_iter().map(|(since, id)| (id, since)).collect();
     }
 
+    /// Tells when a limit has been left.
+    fn watch_edges(&mut self) {
+        if let Some(left) = self.full.left(self.core.now) {
+            let (sessions, lasted) = (self.sessions.len(), left.lasted.as_secs());
+            log::warn!(
+                "left the limit of {} sessions after {lasted} s, {} hits; {sessions} now",
+                self.capacity,
+                left.hits
+            );
+        }
+        if let Some(left) = self.exhausted.left(self.core.now) {
+            log::warn!("accepting again; failed {} times in {} s", left.hits, left.lasted.as_secs());
+        }
+    }
+
     fn set_capacity(&mut self) {
         self.capacity = self.config.limits.sessions.min(self.descriptors.saturating_sub(RESERVED_DESCRIPTORS)).max(1);
         if self.capacity < self.config.limits.sessions {
@@ -428,7 +476,7 @@ impl Server {
                 }
                 SIGUSR1 => log::info!("{}", pages::status_line(&self.core)),
                 SIGUSR2 => {
-                    crate::logging::reopen();
+                    self.logger.reopen();
                     log::info!("SIGUSR2: log reopened");
                 }
                 _ => self.stop(signal),
@@ -437,7 +485,7 @@ impl Server {
     }
 
     fn reload(&mut self) {
-        self.notifier.reloading();
+        self.notify.reloading();
         self.loader.reload();
     }
 
@@ -469,8 +517,7 @@ impl Server {
             self.reconfigure(config);
         }
         // "Ready" with the old data, too, when the new could not be taken: the service is up, and says so in STATUS.
-        self.notifier.ready(&pages::status_line(&self.core));
-        self.serving = true;
+        self.notify.ready(&pages::status_line(&self.core));
         let (status, body) = pages::reloaded(&self.core);
         let waiting: Vec<SessionId> = self
             .sessions
@@ -493,19 +540,24 @@ impl Server {
         let mut keep = Vec::new();
         for listen in &config.listen {
             let same = |listener: &Listener| listener.listen.as_ref().is_some_and(|old| old.same_socket(listen));
-            if let Some((slot, _)) = self.listeners.iter().find(|(slot, l)| !keep.contains(slot) && same(l)) {
-                let listener = &mut self.listeners[slot];
-                listener.front = std::rc::Rc::new(Front::new(listen));
-                listener.listen = Some(listen.clone());
-                keep.push(slot);
+            let before = keep.len();
+            for (slot, listener) in &mut self.listeners {
+                if !keep.contains(&slot) && same(listener) {
+                    listener.front = std::rc::Rc::new(Front::new(listen));
+                    listener.listen = Some(listen.clone());
+                    keep.push(slot);
+                }
+            }
+            if keep.len() > before {
                 continue;
             }
-            match sys::bind(listen, config.limits.backlog) {
+            match sys::bind(listen, config.limits.backlog, &mut self.activated) {
                 Ok(bound) => {
-                    let slot = self.listeners.vacant_key();
-                    match self.listen(bound, Front::new(listen), Some(listen.clone())) {
-                        Ok(()) => keep.push(slot),
-                        Err(e) => log::error!("can't listen on {}: {e}", listen.on),
+                    for bound in bound {
+                        match self.listen(bound, Front::new(listen), Some(listen.clone())) {
+                            Ok(slot) => keep.push(slot),
+                            Err(e) => log::error!("can't listen on {}: {e}", listen.on),
+                        }
                     }
                 }
                 Err(e) => log::error!("{e}; the listeners that are open stay as they are"),
@@ -520,6 +572,7 @@ impl Server {
         for slot in gone {
             self.close_listener(slot);
         }
+        self.note_listeners();
         self.config = config;
         self.set_capacity();
     }
@@ -529,9 +582,7 @@ impl Server {
         if let Err(e) = listener.deregister(self.poll.registry()) {
             log::debug!("closing a listener: {e}");
         }
-        if let Some(listen) = &listener.listen {
-            sys::unbind(&listen.on);
-        }
+        listener.remove();
     }
 
     /// Stops accepting, and gives those who asked already their answers.
@@ -544,7 +595,7 @@ impl Server {
             if signal == SIGINT { "SIGINT" } else { "SIGTERM" },
             pages::status_line(&self.core)
         );
-        self.notifier.stopping();
+        self.notify.stopping();
         self.stop_at = Some(self.core.now + self.core.limits.stop);
         // Who is in the kernel's queue has connected, and may have asked.
         for slot in 0..self.listeners.capacity() {
@@ -552,9 +603,6 @@ impl Server {
                 self.accept(slot);
                 self.close_listener(slot);
             }
-        }
-        if let Some(path) = &self.config.control {
-            sys::unbind(&crate::config::Endpoint::Unix(path.clone()));
         }
         let all: Vec<SessionId> = self
             .sessions
@@ -584,10 +632,10 @@ impl Server {
     }
 
     fn feed_watchdog(&mut self) {
-        if let (Some(due), Some(every)) = (self.watchdog, self.notifier.watchdog())
+        if let (Some(due), Some(every)) = (self.watchdog, self.notify.watchdog_every())
             && due <= self.core.now
         {
-            self.notifier.alive();
+            self.notify.watchdog();
             self.watchdog = Some(self.core.now + every);
         }
     }

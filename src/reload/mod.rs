@@ -5,6 +5,7 @@
 //! more load. What could not be read is tried again by itself, with growing pauses.
 
 mod catalog;
+mod json;
 mod read;
 
 use std::io;
@@ -16,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use catalog::{Catalog, FileReport, Report, SourceReport, State};
+pub use json::seconds;
 pub use read::{Conflict, FaultLine, Findings, SourceError};
 
 use crate::config::{Config, Overrides};
@@ -59,14 +61,21 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts the thread and the first load.
-    pub fn start(config: Arc<Config>, settings: Settings, wake: Box<dyn Fn() + Send>) -> io::Result<Loader> {
+    /// Starts the thread and the first load. `heard` is told of every outcome, on the loader's thread, before the loop.
+    pub fn start(
+        config: Arc<Config>,
+        settings: Settings,
+        mut heard: impl FnMut(&Outcome) + Send + 'static,
+        wake: Box<dyn Fn() + Send>,
+    ) -> io::Result<Loader> {
         let (commands, inbox) = channel();
         let (outbox, outcomes) = channel();
         thread::Builder::new().name("loader".to_owned()).spawn(move || {
-            sys::lower_priority();
+            if let Err(e) = sys::lower_own_priority() {
+                log::debug!("the loader runs at normal priority: {e}");
+            }
             let mut worker = Worker { config, settings, catalog: Catalog::default(), last: Report::default() };
-            worker.run(&inbox, &outbox, &*wake);
+            worker.run(&inbox, &outbox, &mut heard, &*wake);
         })?;
         Ok(Loader { commands, outcomes })
     }
@@ -102,13 +111,20 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(&mut self, inbox: &Receiver<Command>, outbox: &Sender<Outcome>, wake: &dyn Fn()) {
+    fn run(
+        &mut self,
+        inbox: &Receiver<Command>,
+        outbox: &Sender<Outcome>,
+        heard: &mut dyn FnMut(&Outcome),
+        wake: &dyn Fn(),
+    ) {
         let mut first = true;
         let mut retry = Retry::default();
         loop {
             let outcome = self.guarded(first);
             first = false;
             retry.after(&outcome.report, self.retry_pause());
+            heard(&outcome);
             if outbox.send(outcome).is_err() {
                 return;
             }

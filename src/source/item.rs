@@ -15,7 +15,8 @@ pub trait Sink {
     /// A key and value that an `access` map serves verbatim: `From:`, `Connect:`, a bare host. The key is as written,
     /// the value whole. A key that says something about recipients as well gives an item, too.
     fn pair(&mut self, line: u32, key: &[u8], value: &[u8]);
-    /// A line that can't be understood: counted and reported with number and text, never taken for an entry.
+    /// A line that can't be understood: counted and reported with number and text, never taken for an entry. The text
+    /// is as the list has it, up to 64 KiB of any bytes.
     fn fault(&mut self, line: u32, text: &[u8], fault: Fault);
     /// Silently left out, counted by reason.
     fn skip(&mut self, line: u32, reason: Skip);
@@ -98,7 +99,11 @@ pub enum Skip {
     NoAddress,
     /// `*.test-google-a.com`.
     TestAddress,
-    /// Neither known as valid nor as invalid.
+    /// A default route, or one of a single address.
+    Route,
+    /// Known as invalid, by a cache that may be old.
+    Invalid,
+    /// Known neither as valid nor as invalid.
     Undecided,
 }
 
@@ -117,6 +122,8 @@ impl Skip {
             Skip::Banner => "banner",
             Skip::NoAddress => "no address",
             Skip::TestAddress => "test address",
+            Skip::Route => "route",
+            Skip::Invalid => "invalid",
             Skip::Undecided => "undecided",
         }
     }
