@@ -4,7 +4,10 @@
 //! command finds wrong comes back as a [`Failure`], a text for the person who must act and an exit code of sysexits.h;
 //! only [`run`] writes it.
 
+mod check;
 mod client;
+mod completions;
+mod explain;
 mod pipeline;
 mod query;
 mod reload;
@@ -63,10 +66,14 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Serve(serve::Args),
+    Check(check::Args),
     Query(query::Args),
+    Explain(explain::Args),
     Status(status::Args),
     Stats(stats::Args),
     Reload(reload::Args),
+    Completions(completions::Args),
+    Man(completions::ManArgs),
 }
 
 /// Why a command could not do its work.
@@ -115,10 +122,14 @@ pub fn run() -> ExitCode {
     };
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Query(args) => query::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     };
     match done {
         Ok(code) => code.into(),

@@ -12,7 +12,8 @@ pub struct Style {
 }
 
 impl Style {
-    /// No colours: files, pipes, tests.
+    /// No colours.
+    #[cfg(test)]
     pub const PLAIN: Style = Style { colour: false };
 
     /// Colours if standard output is a terminal that wants them (no-color.org).

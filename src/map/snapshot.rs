@@ -847,7 +847,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
         for _ in 0..snapshot.longest_chain {
             let domain = &snapshot.domains[at];
             let hit = snapshot.best_at(key, at);
-            self.trace.step(step, key.lower, &domain.name, hit);
+            self.trace.step(step, key.kept.map_or(key.lower, |(_, kept)| kept), &domain.name, hit);
             if hit.is_some() {
                 return hit;
             }

@@ -425,7 +425,12 @@ impl Daemon {
             match self.notify.recv(&mut buffer) {
                 Ok(size) if buffer[..size].split(|&b| b == b'\n').any(|line| line == word.as_bytes()) => return Ok(()),
                 Ok(_) => {}
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+                    ) =>
+                {
                     if let Some(status) = self.child.try_wait().expect("a child") {
                         return Err(status);
                     }

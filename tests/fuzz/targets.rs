@@ -18,8 +18,11 @@ use rcptmapd::verdict::Verdict;
 use rcptmapd::{address, verdict};
 use session::{Directory, Listen, Session};
 
+/// What a target does with an input.
+pub type Body = fn(&[u8]);
+
 /// Every target by its name, which is also that of its folder in the corpus.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Body)] = &[
     ("netstring", netstring),
     ("socketmap", socketmap),
     ("line", line),
