@@ -27,6 +27,13 @@ pub struct Domain<'a>(&'a [u8]);
 pub struct LocalPart<'a>(&'a [u8]);
 
 impl<'a> Domain<'a> {
+    /// A domain that is folded already, because it is one that was: copied to `out` (cleared first).
+    pub(crate) fn folded(domain: &[u8], out: &'a mut Vec<u8>) -> Domain<'a> {
+        out.clear();
+        out.extend_from_slice(domain);
+        Domain(out)
+    }
+
     /// The folded bytes.
     pub fn bytes(self) -> &'a [u8] {
         self.0
