@@ -251,7 +251,7 @@ impl<'s> Found<'s, '_> {
     /// The list's own word for the recipient; empty without one.
     pub fn value(&self) -> &'s [u8] {
         match self.hit.map(|hit| hit.entry) {
-            Some(Entry::Accept { value }) => value,
+            Some(Entry::Accept { value } | Entry::Follow { value, .. }) => value,
             _ => b"",
         }
     }
@@ -440,7 +440,7 @@ impl Snapshot {
         } else {
             Name { lower: local, kept: None }
         };
-        let mut search = Search { snapshot: self, ours, policy, domain, marked, kept, trace };
+        let mut search = Search { snapshot: self, ours, policy, domain, marked, kept, trace, followed: 0 };
         let (step, decision) = search.all_steps(name);
         let (verdict, hit) = match decision {
             Decision::Exists(hit) => (Verdict::Exists, hit),
@@ -645,6 +645,18 @@ enum Decision<'s> {
     NotListed,
 }
 
+/// Most catch-alls that lead to one another; what is longer is a ring.
+const MAX_FOLLOWED: usize = 8;
+
+/// Where a catch-all leads, in words.
+struct Renamed<'a>(&'a [u8]);
+
+impl std::fmt::Display for Renamed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "whoever exists at {}; looking there", self.0.escape_ascii())
+    }
+}
+
 /// One look-up in a domain of ours.
 struct Search<'s, 'a, T> {
     snapshot: &'s Snapshot,
@@ -656,6 +668,8 @@ struct Search<'s, 'a, T> {
     marked: &'a mut Vec<u8>,
     kept: &'a mut Vec<u8>,
     trace: &'a mut T,
+    /// Catch-alls that led here.
+    followed: usize,
 }
 
 impl<'s, T: Trace> Search<'s, '_, T> {
@@ -686,7 +700,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             return (Step::Prefix, decide(hit));
         }
         if let Some(hit) = self.catch_all(name.lower) {
-            return (Step::CatchAll, decide(hit));
+            return (Step::CatchAll, self.follow(name, hit));
         }
         if self.snapshot.below
             && let Some(hit) = self.subdomains()
@@ -813,6 +827,33 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             }
         }
         self.in_chain(Step::CatchAll, Key::new(b"", Some(b""), &self.snapshot.key))
+    }
+
+    /// A catch-all that only renames the domain proves what is proved there.
+    fn follow(&mut self, name: Name<'_>, hit: Hit<'s>) -> Decision<'s> {
+        let Entry::Follow { domain, .. } = hit.entry else { return decide(hit) };
+        let snapshot = self.snapshot;
+        match snapshot.covering(domain) {
+            Some(ours) if self.followed < MAX_FOLLOWED => {
+                self.trace.note(Step::CatchAll, &Renamed(domain));
+                let mut there = Search {
+                    snapshot,
+                    ours,
+                    policy: snapshot.policy(&snapshot.domains[ours]),
+                    domain: Domain::as_folded(domain),
+                    marked: &mut *self.marked,
+                    kept: &mut *self.kept,
+                    trace: &mut *self.trace,
+                    followed: self.followed + 1,
+                };
+                match there.all_steps(name).1 {
+                    Decision::Exists(_) => Decision::Exists(Some(hit)),
+                    decision => decision,
+                }
+            }
+            // Somebody else's domain, or a ring: not ours to judge.
+            _ => Decision::Exists(Some(hit)),
+        }
     }
 
     /// `@.parent`, nearest parent first.
@@ -1050,6 +1091,40 @@ mod tests {
             let mut scratch = Scratch::default();
             let found = snapshot.lookup(b"nobody@a.example", &mut scratch, &mut ());
             assert_eq!((found.verdict, found.enforced), (Exists, Absent));
+        }
+    }
+
+    #[test]
+    fn a_catch_all_that_renames_the_domain_proves_what_is_there() {
+        let renames = |domain: &'static [u8], target: &'static [u8]| Item {
+            key: Key::CatchAll { domain },
+            grant: Grant::Follow { domain: target, value: b"" },
+        };
+        let list = source(
+            0,
+            &[
+                recipient("anna@a.example"),
+                refuse(recipient("leaver@a.example"), "550 5.7.1 Left"),
+                renames(b"b.example", b"A.example"),
+                recipient("only@b.example"),
+                renames(b"c.example", b"b.example"),
+                renames(b"out.example", b"elsewhere.example"),
+                renames(b"ring.example", b"ring.example"),
+            ],
+        );
+        let snapshot = snapshot(vec![list], vec![]);
+        for (address, verdict) in [
+            ("anna+x@b.example", Exists),
+            ("nobody@b.example", Absent),
+            ("leaver@b.example", Absent),
+            ("only@b.example", Exists),
+            ("anna@c.example", Exists),
+            ("only@c.example", Exists),
+            ("nobody@c.example", Absent),
+            ("nobody@out.example", Exists),
+            ("nobody@ring.example", Exists),
+        ] {
+            assert_eq!(ask(&snapshot, address).0, verdict, "{address}");
         }
     }
 
