@@ -442,8 +442,7 @@ impl Builder {
         {
             return Ok(*number);
         }
-        // As written it is mostly folded already, and known; what is not known is folded first. (`.example.org` is known as
-        // "everything below", and as a domain it is none.)
+        // As written it is mostly folded already, and known. A dot in front is no domain's, but known as "everything below".
         let number = match self.content.domain(written) {
             Some(number) if number != ANY_DOMAIN && !written.starts_with(b".") => number,
             _ => {
