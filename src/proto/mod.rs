@@ -20,6 +20,7 @@ pub mod detect;
 pub mod http;
 pub mod line;
 pub mod netstring;
+pub mod smtp;
 pub mod socketmap;
 
 /// How much of anything a peer may send before it is told off.
