@@ -1,1 +1,3 @@
 //! Call-ahead.
+
+pub mod classify;
