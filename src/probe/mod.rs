@@ -1,3 +1,5 @@
 //! Call-ahead.
 
 pub mod classify;
+pub mod machine;
+pub mod outcome;

@@ -119,7 +119,12 @@ impl<'a> Reply<'a> {
         lines(self.bytes).map(|line| line.get(4..).unwrap_or_default())
     }
 
-    /// The last line as it came, with its code.
+    /// Its lines as they came, without their ends.
+    pub fn raw_lines(&self) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        lines(self.bytes)
+    }
+
+    /// The last of them.
     pub fn last_line(&self) -> &'a [u8] {
         lines(self.bytes).next_back().unwrap_or_default()
     }
