@@ -1,5 +1,8 @@
 //! Call-ahead.
 
+pub mod backlist;
+pub mod cache;
 pub mod classify;
 pub mod machine;
 pub mod outcome;
+pub mod store;
