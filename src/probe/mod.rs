@@ -5,4 +5,6 @@ pub mod cache;
 pub mod classify;
 pub mod machine;
 pub mod outcome;
+pub mod pace;
+pub mod route;
 pub mod store;
