@@ -197,6 +197,20 @@ pub enum Cause {
     NoUtf8,
     /// STARTTLS is required and not offered.
     NoTls,
+    /// It refused the recipient, but refuses the address as well that is known to be good.
+    Canary,
+    /// It took the recipient, but takes everything.
+    Blind,
+    /// All its servers are being left alone for a while.
+    Down,
+    /// So many questions wait already.
+    Full,
+    /// It did not answer before the asker had to be answered.
+    Deadline,
+    /// The address can't be written in a command.
+    Unwritable(smtp::Unwritable),
+    /// The next hop is no longer configured.
+    Unconfigured,
 }
 
 impl Cause {
@@ -226,6 +240,13 @@ impl fmt::Display for Cause {
             Cause::OutOfStep => f.write_str("the server answered what was not asked"),
             Cause::NoUtf8 => f.write_str("the server does not offer SMTPUTF8"),
             Cause::NoTls => f.write_str("the server does not offer STARTTLS, which is required"),
+            Cause::Canary => f.write_str("refused, but known_good is refused as well"),
+            Cause::Blind => f.write_str("taken, but a made-up address is taken as well"),
+            Cause::Down => f.write_str("no server can be reached, next try later"),
+            Cause::Full => f.write_str("too many questions wait already"),
+            Cause::Deadline => f.write_str("no answer in time"),
+            Cause::Unwritable(error) => error.fmt(f),
+            Cause::Unconfigured => f.write_str("the next hop is no longer configured"),
         }
     }
 }

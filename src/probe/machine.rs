@@ -155,6 +155,8 @@ pub struct Machine {
     /// MAIL of this group was refused.
     mail_refused: Option<Finding>,
     transaction: Option<Transaction>,
+    /// RCPTs that a transaction may have.
+    per_transaction: u32,
     /// Index of the sender, and how many were refused.
     sender: usize,
     senders_refused: usize,
@@ -201,6 +203,7 @@ impl Machine {
             again: Vec::new(),
             mail_refused: None,
             transaction: None,
+            per_transaction: MAX_TRANSACTION,
             sender,
             senders_refused: 0,
             asked: 0,
@@ -246,6 +249,17 @@ impl Machine {
             .limit
             .map_or(usize::MAX, |limit| (limit.saturating_sub(self.refusals) as usize).saturating_sub(pending));
         by_count.min(by_refusals)
+    }
+
+    /// Questions that were put and not yet asked.
+    pub fn pending(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether it can take a question beyond its number of recipients: a test of our own.
+    pub fn takes_tests(&self) -> bool {
+        let pending = self.queue.len() as u32;
+        !self.is_leaving() && self.limit.is_none_or(|limit| self.refusals + pending < limit)
     }
 
     /// Whether it is on its way out.
@@ -441,7 +455,8 @@ impl Machine {
         self.start.lmtp || self.settings.greeting == Greeting::Lhlo
     }
 
-    fn pipelines(&self) -> bool {
+    /// Whether questions are asked in groups.
+    pub fn pipelines(&self) -> bool {
         self.capabilities.pipelining && self.start.pipelining
     }
 
@@ -464,7 +479,7 @@ impl Machine {
                 self.transaction = Some(Transaction { utf8, ..Transaction::default() });
                 self.sent.push_back(Sent::Plain(Stage::Mail));
             }
-            Some(t) if t.full || t.rcpts >= MAX_TRANSACTION || needs_utf8 && !t.utf8 => {
+            Some(t) if t.full || t.rcpts >= self.per_transaction || needs_utf8 && !t.utf8 => {
                 // Only in front: in the middle of a group it would be unclear which transaction a refused MAIL ends.
                 if !self.sent.is_empty() {
                     return false;
@@ -602,6 +617,7 @@ impl Machine {
         match finding.judgement {
             Judgement::TooMany if transaction.answered > 0 => {
                 transaction.full = true;
+                self.per_transaction = self.per_transaction.min(transaction.answered);
                 self.again.push(ask);
             }
             judgement => {
