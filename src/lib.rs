@@ -47,6 +47,7 @@ pub mod config;
 pub mod logging;
 pub mod map;
 pub mod net;
+pub mod probe;
 pub mod proto;
 pub mod reload;
 pub mod resolve;
