@@ -33,6 +33,12 @@ pub struct Policy {
     pub batv: bool,
     /// A well-formed SRS address exists.
     pub srs: bool,
+    /// What decides about who is in no list.
+    pub verify: Verify,
+    /// The backend that is asked; `None`: what the next hops say.
+    pub backend: Option<Box<str>>,
+    /// Whether recipients exist while the backend can't be asked; `None`: what the backend's own setting says.
+    pub unavailable_exists: Option<bool>,
     /// The reply for who does not exist.
     pub absent: Reply,
     /// The reply when we can't tell.
@@ -50,6 +56,9 @@ impl Default for Policy {
             always: Vec::new(),
             batv: true,
             srs: false,
+            verify: Verify::List,
+            backend: None,
+            unavailable_exists: None,
             absent: Reply::absent(),
             unknown: Reply::unknown(),
         }
@@ -66,6 +75,20 @@ pub enum Mode {
     Warn,
     /// Everybody exists.
     Off,
+}
+
+/// What decides about a recipient besides refusals that lists spell out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// The lists: who is not in them does not exist.
+    #[default]
+    List,
+    /// The backend, for whom the lists do not settle.
+    Probe,
+    /// The lists, and for who is not in them the backend.
+    ListThenProbe,
+    /// Lists and backend: who is in a list must exist there, too.
+    Both,
 }
 
 /// Domains that share a policy.
@@ -232,6 +255,23 @@ pub struct Found<'s, 'k> {
 }
 
 impl<'s> Found<'s, '_> {
+    /// Whether the backend has the last word about this recipient.
+    pub fn wants_probe(&self) -> bool {
+        let Some(policy) = self.policy else { return false };
+        match policy.verify {
+            _ if policy.mode == Mode::Off => false,
+            Verify::List => false,
+            Verify::Probe | Verify::ListThenProbe => self.step == Step::Verify,
+            Verify::Both => self.enforced == Verdict::Exists && !matches!(self.step, Step::Always | Step::Unwrap),
+        }
+    }
+
+    /// The same with the backend's word.
+    pub fn verified(self, verdict: Verdict) -> Self {
+        let enforces = self.policy.is_none_or(|policy| policy.mode == Mode::Enforce);
+        Found { verdict: if enforces { verdict } else { Verdict::Exists }, enforced: verdict, step: Step::Verify, ..self }
+    }
+
     /// The reply that refuses the recipient: the entry's own, else the domain's.
     pub fn refusal(&self) -> Option<&'s Reply> {
         match self.hit.map(|hit| hit.entry) {
