@@ -405,6 +405,7 @@ fn policy(domain: &config::RelayDomain) -> Policy {
         always: domain.always.iter().map(|name| name.as_bytes().into()).collect(),
         batv: domain.unwrap.contains(&Wrapper::Batv),
         srs: domain.unwrap.contains(&Wrapper::Srs),
+        skip: domain.skip,
         absent: domain.absent.clone(),
         unknown: domain.unknown.clone(),
     }
