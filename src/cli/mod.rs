@@ -8,6 +8,7 @@ mod client;
 mod pipeline;
 mod query;
 mod reload;
+mod report;
 mod serve;
 mod settings;
 mod stats;
@@ -66,6 +67,7 @@ enum Command {
     Query(query::Args),
     Status(status::Args),
     Stats(stats::Args),
+    Report(report::Args),
     Reload(reload::Args),
 }
 
@@ -118,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::Query(args) => query::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Reload(args) => reload::run(&args),
     };
     match done {
