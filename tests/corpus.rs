@@ -6,7 +6,6 @@
 #[allow(dead_code)]
 #[path = "fuzz/targets.rs"]
 mod targets;
-#[allow(dead_code)]
 #[path = "vectors/mod.rs"]
 mod transcript;
 
@@ -34,7 +33,7 @@ fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn run(target: &str, body: fn(&[u8]), name: &str, input: &[u8]) {
+fn run(target: &str, body: targets::Body, name: &str, input: &[u8]) {
     if catch_unwind(AssertUnwindSafe(|| body(input))).is_err() {
         panic!("{target}/{name}: broken by {}", transcript::show(input));
     }

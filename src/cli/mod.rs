@@ -4,7 +4,10 @@
 //! command finds wrong comes back as a [`Failure`], a text for the person who must act and an exit code of sysexits.h;
 //! only [`run`] writes it.
 
+mod check;
 mod client;
+mod completions;
+mod explain;
 mod pipeline;
 mod query;
 mod reload;
@@ -14,6 +17,7 @@ mod settings;
 mod stats;
 mod status;
 mod text;
+mod watch;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -55,7 +59,21 @@ pub mod exit {
 
 /// Tells mail servers at RCPT time whether a recipient exists.
 #[derive(Parser, Debug)]
-#[command(name = "rcptmapd", version, max_term_width = 100)]
+#[command(
+    name = "rcptmapd",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  rcptmapd check /etc/postfix/relay_recipients     what is in a list
+  rcptmapd serve /etc/postfix/relay_recipients     serve it, and say how to ask
+  rcptmapd query anna@example.org                  ask as a mail server would
+  rcptmapd explain anna@example.org LIST           why it is answered so
+  rcptmapd status                                  what a daemon serves
+
+`rcptmapd COMMAND --help` has more examples, and the exit codes. Exit codes are those of sysexits.h; 64 is a wrong \
+command line."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -64,11 +82,15 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Serve(serve::Args),
+    Check(check::Args),
     Query(query::Args),
+    Explain(explain::Args),
     Status(status::Args),
     Stats(stats::Args),
     Report(report::Args),
     Reload(reload::Args),
+    Completions(completions::Args),
+    Man(completions::ManArgs),
 }
 
 /// Why a command could not do its work.
@@ -117,11 +139,15 @@ pub fn run() -> ExitCode {
     };
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Query(args) => query::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     };
     match done {
         Ok(code) => code.into(),

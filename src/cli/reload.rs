@@ -17,13 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(610);
 #[command(after_help = "\
 Examples:
   rcptmapd reload
-  rcptmapd reload --control /run/rcptmapd/control.sock || mail -s 'rcptmapd: not taken' postmaster
+  rcptmapd reload || echo 'a list was not taken' | mail -s rcptmapd postmaster
 
-Waits until it is done, and shows the status. What can't be taken stays as it was. The signal HUP does
-the same, without an answer.
+Waits until it is done, and shows the status. What can't be taken stays as it was. The signal HUP does the same, \
+without an answer.
 
-Exit status: 0 everything was taken, 65 some list was not, 78 the configuration was not, 69 there is
-no daemon, 77 the control socket is not for you.")]
+Exit status: 0 everything was taken, 65 some list was not, 78 the configuration was not, 69 there is no daemon, 77 \
+the control socket is not for you.")]
 pub struct Args {
     #[command(flatten)]
     whom: Whom,

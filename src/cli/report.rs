@@ -327,7 +327,7 @@ mod tests {
                 "guessed": [{"name": "info@a.example", "count": 1_234}],
             },
         });
-        let text = Report::of(&value).expect("a report").text(Style::PLAIN);
+        let text = Report::of(&value).expect("a report").text(Style::default());
         assert_eq!(
             text,
             "since the start 1 d 1 h ago: 4 of 5 recipients refused (800 of 1,000)\n\
@@ -362,6 +362,6 @@ mod tests {
              MOST GUESSED\n\
              info@a.example  1,234\n"
         );
-        assert!(Report::of(&json!({})).expect("nothing").text(Style::PLAIN).contains("nobody has asked"));
+        assert!(Report::of(&json!({})).expect("nothing").text(Style::default()).contains("nobody has asked"));
     }
 }

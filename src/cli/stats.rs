@@ -157,7 +157,7 @@ mod tests {
             "reloads": 3, "reload_failures": 0, "spared": 4,
         });
         assert_eq!(
-            Counters::of(&value).expect("counters").text(Style::PLAIN),
+            Counters::of(&value).expect("counters").text(Style::default()),
             "since the start 1 h ago\n\
              \n\
              REQUESTS   EXISTS  ABSENT  MALFORMED    ALL\n\

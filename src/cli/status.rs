@@ -15,15 +15,15 @@ use crate::config::Endpoint;
 #[command(after_help = "\
 Examples:
   rcptmapd status
-  rcptmapd status -c /etc/rcptmapd/rcptmapd.toml
+  rcptmapd status -c rcptmapd.toml
   rcptmapd status --to 127.0.0.1:8910
   rcptmapd status --json | jq -r '.sources[] | select(.state != \"ok\") | .error'
 
-The daemon is found by the control socket of the configuration (-c, else
-/etc/rcptmapd/rcptmapd.toml, else /run/rcptmapd/control.sock), or asked on one of its listeners (--to).
+The daemon is found by the control socket of its configuration (-c, else /etc/rcptmapd/rcptmapd.toml, else \
+/run/rcptmapd/control.sock), or asked on one of its listeners (--to).
 
-Exit status: 0 everything is in force as it should be, 1 it is not, 69 there is no daemon,
-77 the control socket is not for you.")]
+Exit status: 0 everything is in force as it should be, 1 it is not, 69 there is no daemon, 77 the control socket is \
+not for you.")]
 pub struct Args {
     #[command(flatten)]
     whom: Whom,
@@ -78,14 +78,14 @@ pub struct Status {
     /// `ok`, `degraded` or `loading`.
     pub state: String,
     uptime_seconds: u64,
-    sessions: u64,
-    requests: u64,
+    sessions: usize,
+    requests: usize,
     loaded: Option<u64>,
     load_seconds: f64,
     /// Why the last configuration was not taken.
     pub configuration_error: Option<String>,
-    domains: u64,
-    recipients: u64,
+    domains: usize,
+    recipients: usize,
     memory_bytes: u64,
     sources: Vec<Source>,
     files: Vec<File>,
@@ -139,12 +139,12 @@ impl Status {
         self.headline(style, &mut out);
         let _ = writeln!(
             out,
-            "rcptmapd {}, process {}, up {}; {} sessions, {} requests",
+            "rcptmapd {}, process {}, up {}; {}, {}",
             self.version,
             self.pid,
             text::span(self.uptime_seconds),
-            text::number(self.sessions),
-            text::number(self.requests)
+            text::count(self.sessions, "session"),
+            text::count(self.requests, "request")
         );
         if let Some(loaded) = self.loaded {
             let (ago, took) = (ago(loaded, now), self.load_seconds);
@@ -165,7 +165,8 @@ impl Status {
     }
 
     fn headline(&self, style: Style, out: &mut String) {
-        let served = format!("{} recipients in {} domains", text::number(self.recipients), text::number(self.domains));
+        let served =
+            format!("{} in {}", text::count(self.recipients, "recipient"), text::count(self.domains, "domain"));
         let line = match self.state.as_str() {
             "ok" => style.good(&format!("ok: serving {served}")),
             "loading" => style.odd("loading: every recipient is \"try again later\" until it is done"),
@@ -279,7 +280,7 @@ mod tests {
     use serde_json::json;
 
     fn shown(value: &Value) -> String {
-        Status::of(value).expect("a status").text(1_000_000, Style::PLAIN)
+        Status::of(value).expect("a status").text(1_000_000, Style::default())
     }
 
     fn good() -> Value {

@@ -5,16 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Failure, exit};
 
-/// Whether to use colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether to use colours; by default not.
+#[derive(Clone, Default, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     colour: bool,
 }
 
 impl Style {
-    /// No colours: files, pipes, tests.
-    pub const PLAIN: Style = Style { colour: false };
-
     /// Colours if standard output is a terminal that wants them (no-color.org).
     pub fn of_stdout() -> Style {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
@@ -243,7 +240,7 @@ mod tests {
 
     #[test]
     fn colour_is_an_ornament() {
-        assert_eq!(Style::PLAIN.good("ok"), "ok");
+        assert_eq!(Style::default().good("ok"), "ok");
         assert_eq!(Style { colour: true }.bad("no"), "\x1b[1;31mno\x1b[0m");
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::session::READ;
 use super::watch::{self, Act, Watch, Whom};
 use crate::config::{Config, Limits, ListenProtocol};
 use crate::harvest::{CLIENT_SUFFIX, client_and_key};
@@ -15,6 +14,9 @@ use crate::reload::Report;
 use crate::resolve::{Decision, Directory};
 use crate::stats::{Outcome, Stats};
 use crate::tally::Fate;
+
+/// Most bytes that one read takes: some hundred requests, and little to copy when the budget ends before they do.
+pub const READ: usize = 16 * 1024;
 
 /// Shared by all sessions of one loop.
 pub struct Core {

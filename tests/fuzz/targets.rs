@@ -18,8 +18,11 @@ use rcptmapd::verdict::Verdict;
 use rcptmapd::{address, verdict};
 use session::{Directory, Listen, Session};
 
+/// What a target does with an input.
+pub type Body = fn(&[u8]);
+
 /// Every target by its name, which is also that of its folder in the corpus.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Body)] = &[
     ("netstring", netstring),
     ("socketmap", socketmap),
     ("line", line),
@@ -381,7 +384,7 @@ pub fn resolve(data: &[u8]) {
         assert_eq!(answer.verdict, Some(verdict));
         let passes = matches!(answer.reply, Reply::Ok(Value::Bytes(b"DUNNO")));
         assert_eq!(passes, matches!(verdict, Verdict::Exists | Verdict::Foreign));
-        let (decision, _) = directory.decide(b"rcpt", key, &mut scratch);
+        let decision = directory.decide(key, &mut scratch).decision;
         assert_eq!(matches!(decision, Decision::Pass), passes);
         assert_eq!(matches!(decision, Decision::Defer(_)), verdict == Verdict::Unknown);
         let tagged = [b"to:", key].concat();
