@@ -39,6 +39,8 @@ pub struct Policy {
     pub backend: Option<Box<str>>,
     /// Whether recipients exist while the backend can't be asked; `None`: what the backend's own setting says.
     pub unavailable_exists: Option<bool>,
+    /// Clients that are not checked elsewhere (`[skip]`) are not checked here either.
+    pub skip: bool,
     /// The reply for who does not exist.
     pub absent: Reply,
     /// The reply when we can't tell.
@@ -59,6 +61,7 @@ impl Default for Policy {
             verify: Verify::List,
             backend: None,
             unavailable_exists: None,
+            skip: true,
             absent: Reply::absent(),
             unknown: Reply::unknown(),
         }
@@ -248,6 +251,8 @@ pub struct Found<'s, 'k> {
     pub hit: Option<Hit<'s>>,
     /// What holds for the domain; `None` when it is not ours.
     pub policy: Option<&'s Policy>,
+    /// The domain's place in [`Snapshot::domains`]; `None` when it is not ours.
+    pub domain: Option<u32>,
     /// The address as it was looked for: local part (empty for a foreign one) and domain.
     pub address: Option<(&'k [u8], &'k [u8])>,
     /// What the verdict would be if the domain's refusals were carried out (`mode`).
@@ -269,7 +274,12 @@ impl<'s> Found<'s, '_> {
     /// The same with the backend's word.
     pub fn verified(self, verdict: Verdict) -> Self {
         let enforces = self.policy.is_none_or(|policy| policy.mode == Mode::Enforce);
-        Found { verdict: if enforces { verdict } else { Verdict::Exists }, enforced: verdict, step: Step::Verify, ..self }
+        Found {
+            verdict: if enforces { verdict } else { Verdict::Exists },
+            enforced: verdict,
+            step: Step::Verify,
+            ..self
+        }
     }
 
     /// The reply that refuses the recipient: the entry's own, else the domain's.
@@ -408,6 +418,20 @@ impl Snapshot {
         self.covering(name).map(|at| &self.domains[at])
     }
 
+    /// The place of a domain with exactly this folded name in [`Snapshot::domains`].
+    pub fn number_of(&self, name: &[u8]) -> Option<usize> {
+        self.find_domain(name)
+    }
+
+    /// Our domain that an address belongs to, by its place in [`Snapshot::domains`], and what holds for it; without
+    /// looking the recipient up.
+    pub fn domain_of(&self, key: &[u8], scratch: &mut Scratch) -> Option<(u32, &Policy)> {
+        let raw = address::split(key).ok()?;
+        let domain = address::fold_domain(raw.domain, &mut scratch.domain).ok()?;
+        let at = self.covering(domain.bytes())?;
+        Some((at as u32, self.policy(&self.domains[at])))
+    }
+
     fn covering(&self, name: &[u8]) -> Option<usize> {
         if let Some(at) = self.find_domain(name) {
             return Some(at);
@@ -427,8 +451,15 @@ impl Snapshot {
     /// Looks an address up, in the order of DESIGN, section 4.
     pub fn lookup<'s, 'k, T: Trace>(&'s self, key: &[u8], scratch: &'k mut Scratch, trace: &mut T) -> Found<'s, 'k> {
         let Scratch { domain, local, lower, marked, kept } = scratch;
-        let undecided =
-            |verdict, step| Found { verdict, step, hit: None, policy: None, address: None, enforced: verdict };
+        let undecided = |verdict, step| Found {
+            verdict,
+            step,
+            hit: None,
+            policy: None,
+            domain: None,
+            address: None,
+            enforced: verdict,
+        };
         let raw = match address::split(key) {
             Ok(raw) => raw,
             Err(NoAddress::NoDomain) if address::is_bare_postmaster(key) => {
@@ -465,7 +496,7 @@ impl Snapshot {
         let finding = |enforced: Verdict, step: Step, hit: Option<Hit<'s>>, local: &'k [u8]| {
             let verdict = if policy.mode == Mode::Enforce { enforced } else { Verdict::Exists };
             let address = Some((local, domain.bytes()));
-            Found { verdict, step, hit, policy: Some(policy), address, enforced }
+            Found { verdict, step, hit, policy: Some(policy), domain: Some(ours as u32), address, enforced }
         };
         let keeps_case = self.domains[ours].keeps_case;
         let local = match address::fold_local_part(raw.local, keeps_case, local) {
