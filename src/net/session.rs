@@ -74,6 +74,8 @@ pub struct Session {
     closing: bool,
     /// The peer broke the protocol.
     broken: bool,
+    /// The number of the reload whose end it waits for.
+    reload: Option<u64>,
     /// The loop's bookkeeping.
     pub place: Place,
 }
@@ -112,6 +114,7 @@ impl Session {
             backlog: false,
             closing: false,
             broken: false,
+            reload: None,
             place: Place { generation, ..Place::default() },
         }
     }
@@ -141,9 +144,16 @@ impl Session {
         !self.output.is_empty()
     }
 
-    /// Whether it waits for the end of a reload.
-    pub fn awaits_reload(&self) -> bool {
-        self.phase == Phase::Reload
+    /// The reload that it waits for has been asked for, under this number.
+    pub fn await_reload(&mut self, number: u64) {
+        if self.phase == Phase::Reload {
+            self.reload.get_or_insert(number);
+        }
+    }
+
+    /// The reload that it waits for.
+    pub fn awaited_reload(&self) -> Option<u64> {
+        self.reload.filter(|_| self.phase == Phase::Reload)
     }
 
     /// When the session's patience ends.

@@ -29,8 +29,8 @@ const MAX_RETRY: Duration = Duration::from_secs(300);
 
 /// What the loop asks for.
 enum Command {
-    /// Read everything again.
-    Reload,
+    /// Read everything again; the number of the request.
+    Reload(u64),
     /// Drop this one; it is no longer in force.
     Retire(Arc<Directory>),
 }
@@ -43,6 +43,8 @@ pub struct Outcome {
     pub config: Option<Arc<Config>>,
     /// What was read, and what was not.
     pub report: Report,
+    /// The last [`Loader::reload`] that it answers: the load began after it.
+    pub asked: u64,
 }
 
 /// Where the configuration comes from at each reload.
@@ -58,6 +60,7 @@ pub struct Settings {
 pub struct Loader {
     commands: Sender<Command>,
     outcomes: Receiver<Outcome>,
+    asked: u64,
 }
 
 impl Loader {
@@ -77,12 +80,15 @@ impl Loader {
             let mut worker = Worker { config, settings, catalog: Catalog::default(), last: Report::default() };
             worker.run(&inbox, &outbox, &mut heard, &*wake);
         })?;
-        Ok(Loader { commands, outcomes })
+        Ok(Loader { commands, outcomes, asked: 0 })
     }
 
-    /// Reads everything again, soon.
-    pub fn reload(&self) {
-        self.send(Command::Reload);
+    /// Reads everything again, soon. A load that runs already is none of ours: the outcome whose `asked` is at least this
+    /// number is.
+    pub fn reload(&mut self) -> u64 {
+        self.asked += 1;
+        self.send(Command::Reload(self.asked));
+        self.asked
     }
 
     /// Drops a directory on the loader's thread.
@@ -118,10 +124,10 @@ impl Worker {
         heard: &mut dyn FnMut(&Outcome),
         wake: &dyn Fn(),
     ) {
-        let mut first = true;
+        let (mut first, mut asked) = (true, 0);
         let mut retry = Retry::default();
         loop {
-            let outcome = self.guarded(first);
+            let outcome = Outcome { asked, ..self.guarded(first) };
             first = false;
             retry.after(&outcome.report, self.retry_pause());
             heard(&outcome);
@@ -129,7 +135,7 @@ impl Worker {
                 return;
             }
             wake();
-            if !wait(inbox, retry.at) {
+            if !wait(inbox, retry.at, &mut asked) {
                 return;
             }
         }
@@ -143,7 +149,7 @@ impl Worker {
                 let error = "a bug in rcptmapd ended the load; the old answers stay in force, please report it";
                 log::error!("{error}");
                 let report = self.catalog.refuse(&self.last, error.to_owned());
-                Outcome { directory: None, config: None, report }
+                Outcome { directory: None, config: None, report, asked: 0 }
             }
         }
     }
@@ -156,7 +162,7 @@ impl Worker {
                 Err(error) => {
                     log::error!("{error}; configuration and lists stay as they were");
                     self.last = self.catalog.refuse(&self.last, error.to_string());
-                    return Outcome { directory: None, config: None, report: self.last.clone() };
+                    return Outcome { directory: None, config: None, report: self.last.clone(), asked: 0 };
                 }
             }
         }
@@ -166,7 +172,7 @@ impl Worker {
         let (directory, report) = self.catalog.load(&self.config);
         tell(&report);
         self.last = report.clone();
-        Outcome { directory: Some(Arc::new(directory)), config, report }
+        Outcome { directory: Some(Arc::new(directory)), config, report, asked: 0 }
     }
 
     fn retry_pause(&self) -> Duration {
@@ -192,8 +198,8 @@ impl Retry {
     }
 }
 
-/// Waits for a reason to load again. `false`: the loop is gone.
-fn wait(inbox: &Receiver<Command>, retry_at: Option<Instant>) -> bool {
+/// Waits for a reason to load again, and takes down the number of the last request. `false`: the loop is gone.
+fn wait(inbox: &Receiver<Command>, retry_at: Option<Instant>, asked: &mut u64) -> bool {
     loop {
         let command = match retry_at {
             Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
@@ -201,9 +207,14 @@ fn wait(inbox: &Receiver<Command>, retry_at: Option<Instant>) -> bool {
         };
         match command {
             Ok(Command::Retire(directory)) => drop(directory),
-            Ok(Command::Reload) => {
+            Ok(Command::Reload(number)) => {
+                *asked = number;
                 // Whoever asked while the last load ran gets this one; commands behind this one are part of it.
-                while inbox.try_recv().is_ok() {}
+                while let Ok(command) = inbox.try_recv() {
+                    if let Command::Reload(number) = command {
+                        *asked = number;
+                    }
+                }
                 return true;
             }
             Err(RecvTimeoutError::Timeout) => return true,
