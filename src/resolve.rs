@@ -312,7 +312,16 @@ fn is_full_address(key: &[u8]) -> bool {
 /// Whether sendmail can take the address as the result of a look-up: it is tokenised there, so comments, brackets and
 /// quotes must balance, and 256 bytes are too many. Postfix wants UTF-8.
 fn is_plain(local: &[u8], domain: &[u8]) -> bool {
-    local.len() + domain.len() < 250 && local.iter().all(|b| b.is_ascii() && !b"()<>\"\\,;".contains(b))
+    const PLAIN: [bool; 256] = {
+        let mut plain = [false; 256];
+        let mut byte = 0;
+        while byte < 0x80 {
+            plain[byte] = !matches!(byte as u8, b'(' | b')' | b'<' | b'>' | b'"' | b'\\' | b',' | b';');
+            byte += 1;
+        }
+        plain
+    };
+    local.len() + domain.len() < 250 && local.iter().all(|&byte| PLAIN[usize::from(byte)])
 }
 
 /// Values of an access file that ask for more than "accept".

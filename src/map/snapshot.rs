@@ -124,6 +124,8 @@ pub struct RelayDomain {
     next: Option<u32>,
     /// Some content lists local parts as written, here or where the names go on.
     keeps_case: bool,
+    /// Some content has a catch-all for it: without one none is looked for, and a miss costs one search in place of two.
+    catch_all: bool,
 }
 
 /// No number: this content does not name the domain.
@@ -585,7 +587,7 @@ impl Snapshot {
         let Some(policy) = above.map(|above| self.domains[above].policy).or(policy) else { return };
         let at = self.domains.len() as u32;
         let next = above.map(|above| above as u32);
-        self.domains.push(RelayDomain { name: name.into(), policy, next, keeps_case: false });
+        self.domains.push(RelayDomain { name: name.into(), policy, next, keeps_case: false, catch_all: false });
         let Snapshot { index, domains, key, .. } = self;
         index.insert_unique(key.hash_one(name), at, |&at| key.hash_one(&*domains[at as usize].name));
     }
@@ -652,13 +654,14 @@ impl Snapshot {
                 next = self.domains[at].next;
             }
             self.longest_chain = self.longest_chain.max(chain.len());
-            self.domains[at].keeps_case = chain.iter().any(|&at| self.is_listed_as_written(at));
+            self.domains[at].keeps_case = chain.iter().any(|&at| self.in_any_content(at, Content::keeps_case));
+            self.domains[at].catch_all = self.in_any_content(at, Content::has_catch_all);
         }
     }
 
-    fn is_listed_as_written(&self, domain: usize) -> bool {
+    fn in_any_content(&self, domain: usize, test: impl Fn(&Content, DomainNumber) -> bool) -> bool {
         let numbers = self.numbers.iter().skip(domain * self.contents.len());
-        self.contents.iter().zip(numbers).any(|((_, content), &number)| content.keeps_case(DomainNumber(number)))
+        self.contents.iter().zip(numbers).any(|((_, content), &number)| test(content, DomainNumber(number)))
     }
 }
 
@@ -966,7 +969,11 @@ impl<'s, T: Trace> Search<'s, '_, T> {
         let mut at = self.ours;
         for _ in 0..snapshot.longest_chain {
             let domain = &snapshot.domains[at];
-            let hit = snapshot.best_at(key, at);
+            let hit = if step == Step::CatchAll && key.lower.is_empty() && !domain.catch_all {
+                None
+            } else {
+                snapshot.best_at(key, at)
+            };
             self.trace.step(step, key.kept.map_or(key.lower, |(_, kept)| kept), &domain.name, hit);
             if hit.is_some() {
                 return hit;
