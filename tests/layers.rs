@@ -30,7 +30,8 @@ const IMPURE: [&str; 9] = [
     "thread::",
 ];
 
-const PURE: [&str; 11] = ["tally", "resolve", "stats", "harvest", "skip", "proto", "probe", "source", "map", "address", "verdict"];
+const PURE: [&str; 11] =
+    ["tally", "resolve", "stats", "harvest", "skip", "proto", "probe", "source", "map", "address", "verdict"];
 
 fn sources(of: &str) -> Vec<PathBuf> {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
