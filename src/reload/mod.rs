@@ -6,6 +6,7 @@
 
 mod catalog;
 mod read;
+mod saved;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
