@@ -138,11 +138,11 @@ pub enum OddLocalPart {
 pub struct Raw<'a> {
     /// As written, with its quotes.
     pub local: &'a [u8],
-    /// As written, without a trailing dot.
+    /// As written.
     pub domain: &'a [u8],
 }
 
-/// Cuts `<>`, a source route and a trailing dot, and splits at the last `@`.
+/// Cuts `<>` and a source route, and splits at the last `@`.
 pub fn split(key: &[u8]) -> Result<Raw<'_>, NoAddress> {
     let key = match key {
         [b'<', inner @ .., b'>'] => inner,
@@ -178,6 +178,8 @@ fn without_source_route(key: &[u8]) -> &[u8] {
 }
 
 /// Folds a domain into `out` (cleared first): A-labels, lower case, no trailing dot.
+///
+/// ASCII is not validated any further: lists and MTAs have underscores, A-labels of older tables and literals.
 pub fn fold_domain<'b>(domain: &[u8], out: &'b mut Vec<u8>) -> Result<Domain<'b>, NoAddress> {
     out.clear();
     let domain = domain.strip_suffix(b".").unwrap_or(domain);
@@ -186,11 +188,19 @@ pub fn fold_domain<'b>(domain: &[u8], out: &'b mut Vec<u8>) -> Result<Domain<'b>
     } else {
         let uts46 = idna::uts46::Uts46::new();
         let ascii = uts46
-            .to_ascii(domain, idna::AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore)
+            .to_ascii(domain, idna::AsciiDenyList::URL, Hyphens::Allow, DnsLength::Ignore)
             .map_err(|_| NoAddress::Domain)?;
         out.extend_from_slice(ascii.strip_suffix('.').unwrap_or(&ascii).as_bytes());
     }
-    if out.is_empty() || out.len() > MAX_DOMAIN || out.iter().any(|&b| b <= b' ' || b == 0x7f) {
+    // Labels are not empty: `.example.org` is how lists write "everything below", and no domain.
+    let mut last = b'.';
+    for &byte in out.iter() {
+        if byte <= b' ' || byte == 0x7f || (byte == b'.' && last == b'.') {
+            return Err(NoAddress::Domain);
+        }
+        last = byte;
+    }
+    if last == b'.' || out.len() > MAX_DOMAIN {
         return Err(NoAddress::Domain);
     }
     Ok(Domain(out))
@@ -303,6 +313,12 @@ mod tests {
             ("<@example.org>", "no local part"),
             ("anna@", "not a domain name"),
             ("anna@.", "not a domain name"),
+            ("anna@..", "not a domain name"),
+            ("anna@.example.org", "not a domain name"),
+            ("anna@example..org", "not a domain name"),
+            ("anna@example.org..", "not a domain name"),
+            ("anna@\u{ad}", "not a domain name"),
+            ("anna@b\u{fc}cher\u{ff20}example", "not a domain name"),
             ("anna@exa mple.org", "not a domain name"),
             ("anna@example.org ", "not a domain name"),
             ("\"\"@example.org", "empty local part"),

@@ -12,7 +12,7 @@ use crate::verdict::Verdict;
 pub enum Ended {
     /// The peer had all its answers and closed.
     Finished,
-    /// It broke the protocol, or lingered after an error.
+    /// It broke the protocol.
     Error,
     /// The connection broke.
     Reset,
@@ -114,8 +114,14 @@ impl Outcome {
 }
 
 /// Dialects in the order of the counters.
-pub const DIALECTS: [(Dialect, &str); 4] =
-    [(Dialect::Socketmap, "socketmap"), (Dialect::Line, "line"), (Dialect::Policy, "policy"), (Dialect::Http, "http")];
+pub const DIALECTS: [(Dialect, &str); 6] = [
+    (Dialect::Socketmap, "socketmap"),
+    (Dialect::Line, "line"),
+    (Dialect::Policy, "policy"),
+    (Dialect::Http, "http"),
+    (Dialect::TcpTable, "tcp-table"),
+    (Dialect::Milter, "milter"),
+];
 
 fn place_of(dialect: Dialect) -> usize {
     match dialect {

@@ -89,7 +89,7 @@ fn without_a_word_everything_has_its_default() {
     assert_eq!(config.log, Log::default());
     assert_eq!(config.sources.len(), 1);
     let source = config.sources.first().expect("one");
-    assert_eq!((source.name.as_str(), source.format.as_str(), source.max_shrink), ("list", "auto", 20));
+    assert_eq!((source.name.as_str(), source.format, source.max_shrink), ("list", None, 20));
     assert_eq!(source.origin, Origin::Path("/etc/list".into()));
     assert!(config.supported().is_ok());
     assert_eq!(config.files, [Path::new("rcptmapd.toml")]);
@@ -270,4 +270,128 @@ fn what_waits_for_a_later_version_is_refused_by_load() {
         error.to_string(),
         format!("{}:4: [cache] valid: needs a later version of rcptmapd; take it out until then", path.display())
     );
+}
+
+/// The shipped example, and the same with every setting in it switched on.
+fn example() -> (String, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/rcptmapd.toml");
+    let text = std::fs::read_to_string(path).expect("contrib/rcptmapd.toml");
+    let is_setting = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let full = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(rest) if is_setting(rest) => rest,
+        _ => line,
+    });
+    let full = full.collect::<Vec<_>>().join("\n");
+    (text, full)
+}
+
+#[test]
+fn the_example_can_be_used_as_it_is() {
+    let (text, _) = example();
+    let config = good(&text);
+    assert!(config.supported().is_ok(), "{:?}", config.unsupported());
+    assert_eq!(
+        config.listen.iter().map(|l| l.on.to_string()).collect::<Vec<_>>(),
+        ["unix:/run/rcptmapd/rcptmapd.sock", "127.0.0.1:8910"]
+    );
+    assert_eq!(config.sources.len(), 1);
+    assert_eq!(config.user.as_deref(), Some(DEFAULT_USER));
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let (_, full) = example();
+    let config = parse(&full).unwrap_or_else(|e| panic!("{e}"));
+    assert!(config.supported().is_ok(), "{:?}", config.unsupported());
+    let plain = good(ONE);
+    assert_eq!((&config.user, &config.control), (&plain.user, &plain.control));
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.log, Log::default());
+    let (unix, tcp) = (&config.listen[0], &config.listen[1]);
+    let default = Listen::new(DEFAULT_LISTEN);
+    assert_eq!((unix.mode, unix.protocol), (default.mode, default.protocol));
+    assert_eq!((&unix.default_map, &tcp.allow), (&default.default_map, &default.allow));
+    let (source, default) = (&config.sources[0], &plain.sources[0]);
+    assert_eq!((source.max_shrink, source.min_entries), (default.max_shrink, default.min_entries));
+    assert_eq!((source.format, source.priority), (default.format, default.priority));
+    let (domain, default) = (&config.domains[0], RelayDomain::default());
+    assert_eq!((domain.subdomains, domain.verify, domain.mode), (default.subdomains, default.verify, default.mode));
+    assert_eq!((&domain.subaddress, &domain.always), (&default.subaddress, &default.always));
+    assert_eq!((&domain.unwrap, domain.case_sensitive), (&default.unwrap, default.case_sensitive));
+    assert_eq!((&domain.absent, &domain.unknown), (&default.absent, &default.unknown));
+}
+
+#[test]
+fn the_example_names_every_key_that_the_program_acts_on() {
+    let (_, full) = example();
+    let mut section = String::new();
+    let mut shown: Vec<String> = Vec::new();
+    for line in full.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = format!("{}.", name.trim_matches(['[', ']']));
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            shown.push(format!("{section}{key}"));
+        }
+    }
+    let missing: Vec<String> = keys()
+        .into_iter()
+        .filter(|k| !shown.contains(k))
+        // what can only be switched off today need not be shown
+        .filter(|k| !["state_dir", "log.addresses", "domain.backend", "map.format"].contains(&k.as_str()))
+        .filter(|k| {
+            let key = k.split('.').next_back().unwrap_or_default();
+            !["max_age", "grace", "watch", "refresh", "keep_versions"].contains(&key)
+        })
+        .collect();
+    assert!(missing.is_empty(), "contrib/rcptmapd.toml doesn't name {missing:?}");
+}
+
+#[test]
+fn the_units_are_understood_by_systemd() {
+    let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/systemd");
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["rcptmapd.service", "rcptmapd.socket"] {
+        let text = std::fs::read_to_string(contrib.join(name)).expect("a unit");
+        // the program is not installed here
+        std::fs::write(folder.path().join(name), text.replace("/usr/sbin/rcptmapd", "/bin/true")).expect("written");
+    }
+    let output = std::process::Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "rcptmapd.service", "rcptmapd.socket"])
+        .current_dir(folder.path())
+        .output();
+    match output {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let ours: Vec<&str> = said.lines().filter(|l| l.contains("rcptmapd")).collect();
+            assert!(output.status.success() && ours.is_empty(), "{said}");
+        }
+        Err(e) => eprintln!("SKIPPED the_units_are_understood_by_systemd: systemd-analyze: {e}"),
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever an editor leaves behind: something is said about a line that there is, and nothing panics.
+    #[test]
+    fn a_damaged_file_is_read_or_refused(
+        cuts in proptest::collection::vec((0usize..6000, 0usize..30, "[\\[\\]=\"'#\\n\\x00-\\x7fü.,{}]{0,6}"), 1..6)
+    ) {
+        let (text, full) = example();
+        for mut text in [text, full] {
+            for (at, len, new) in &cuts {
+                let start = text.floor_char_boundary(at % text.len());
+                let end = text.ceil_char_boundary((start + len).min(text.len()));
+                text.replace_range(start..end, new);
+            }
+            if let Err(e) = parse(&text) {
+                proptest::prop_assert!(!e.problems.is_empty());
+                for problem in &e.problems {
+                    proptest::prop_assert!(problem.place.line <= text.lines().count() + 1, "{problem}");
+                    proptest::prop_assert!(!problem.text.contains(|c: char| c.is_control()), "{problem:?}");
+                    proptest::prop_assert!(problem.text.len() < 1000, "{problem}");
+                }
+            }
+        }
+    }
 }

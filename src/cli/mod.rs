@@ -1,67 +1,119 @@
 //! The command line: what each command takes, and where it goes on.
+//!
+//! A file a command, thin: what is printed is made by pure functions of values, and tested without I/O. Whatever a
+//! command finds wrong comes back as a [`Failure`], a text for the person who must act and an exit code of sysexits.h;
+//! only [`run`] writes it.
 
+mod client;
+mod pipeline;
+mod query;
 mod serve;
+mod settings;
+mod text;
 
-use std::path::PathBuf;
+use std::fmt;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-use crate::config::Endpoint;
+use toml::Spanned;
 
-/// Exit codes of sysexits.h that we use.
+use crate::config::{ConfigError, Raw, Value};
+
+/// Exit codes: those of sysexits.h, and 1 for "no".
 pub mod exit {
-    /// Bad input data: a list with faults, a guard that would bite.
+    /// All is well; the recipient exists.
+    pub const OK: u8 = 0;
+    /// The recipient does not exist; the daemon does not serve what it should.
+    pub const NO: u8 = 1;
+    /// The command line is wrong.
+    pub const USAGE: u8 = 64;
+    /// Bad input data: a list with faults, a list that is not taken.
     pub const DATA: u8 = 65;
     /// No daemon is there.
     pub const UNAVAILABLE: u8 = 69;
     /// The system refused something: a socket, a user.
     pub const OS: u8 = 71;
+    /// What is printed can't be written.
+    pub const IO: u8 = 74;
     /// We can't tell now.
     pub const TEMPORARY: u8 = 75;
+    /// The daemon speaks, but not as expected.
+    pub const PROTOCOL: u8 = 76;
+    /// We may not ask.
+    pub const PERMISSION: u8 = 77;
     /// The configuration is wrong.
     pub const CONFIG: u8 = 78;
 }
 
 /// Tells mail servers at RCPT time whether a recipient exists.
 #[derive(Parser, Debug)]
-#[command(name = "rcptmapd", version, propagate_version = true)]
-pub struct Cli {
+#[command(name = "rcptmapd", version, max_term_width = 100)]
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Serve(ServeArgs),
+    Serve(serve::Args),
+    Query(query::Args),
 }
 
-/// Run the daemon.
-#[derive(Args, Debug)]
-pub struct ServeArgs {
-    /// Configuration file
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Where to listen; may be given several times
-    #[arg(long, value_name = "ENDPOINT")]
-    pub listen: Vec<Endpoint>,
-    /// Detach from the terminal
-    #[arg(short = 'D', long)]
-    pub detach: bool,
-    /// Become this user
-    #[arg(short, long, value_name = "USER")]
-    pub user: Option<String>,
-    /// Write the process id there
-    #[arg(short = 'P', long, value_name = "FILE")]
-    pub pid_file: Option<PathBuf>,
-    /// Recipient lists
-    #[arg(value_name = "SOURCE")]
-    pub sources: Vec<PathBuf>,
+/// Why a command could not do its work.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    /// What is wrong, and what to do about it.
+    pub text: String,
+}
+
+impl Failure {
+    fn new(code: u8, text: impl Into<String>) -> Failure {
+        Failure { code, text: text.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::new(exit::CONFIG, error.to_string().replace('\n', "\nrcptmapd: "))
+    }
+}
+
+/// A time span of the command line, written as in the configuration.
+fn duration(text: &str) -> Result<Duration, String> {
+    let raw = Spanned::new(0..0, Raw::Text(text.to_owned()));
+    Duration::read(&raw).map_err(|fault| fault.what)
 }
 
 /// Runs the command of the process's arguments.
 pub fn run() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are asked for; everything else is a mistake.
+            let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Query(args) => query::run(&args),
+    };
+    match done {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            eprintln!("rcptmapd: {failure}");
+            failure.code.into()
+        }
     }
 }

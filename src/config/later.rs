@@ -5,22 +5,44 @@
 
 use toml::de::DeValue;
 
+use super::FORMATS;
 use super::error::{ConfigError, Place, Problem, SourceMap};
+use super::file::sections;
+use crate::source::Format;
 
 /// What a key can't do yet.
 struct Later {
     /// `section.key`, `key` at the top of the file, or `section.*`.
     key: &'static str,
-    /// The values that mean what the program does today anyway. None: the key itself has to wait.
-    today: &'static [&'static str],
+    today: Today,
+}
+
+/// What a key can do today.
+enum Today {
+    /// Nothing.
+    Nothing,
+    /// These values mean what the program does anyway.
+    Words(&'static [&'static str]),
+    /// The formats that there are readers for.
+    Formats,
+}
+
+impl Today {
+    fn words(&self) -> Vec<&'static str> {
+        match self {
+            Today::Nothing => Vec::new(),
+            Today::Words(words) => words.to_vec(),
+            Today::Formats => FORMATS.into_iter().filter(|w| *w == "auto" || w.parse::<Format>().is_ok()).collect(),
+        }
+    }
 }
 
 const fn all(key: &'static str) -> Later {
-    Later { key, today: &[] }
+    Later { key, today: Today::Nothing }
 }
 
 const fn but(key: &'static str, today: &'static [&'static str]) -> Later {
-    Later { key, today }
+    Later { key, today: Today::Words(today) }
 }
 
 /// One line per setting that has to wait.
@@ -37,7 +59,7 @@ const LATER: &[Later] = &[
     all("defaults.timeout"),
     but("defaults.keep_versions", &["0"]),
     all("source.command"),
-    but("source.format", &["auto", "plain", "postmap", "access", "domains"]),
+    Later { key: "source.format", today: Today::Formats },
     but("source.max_age", &[""]),
     but("source.grace", &["0s"]),
     all("source.retry"),
@@ -58,7 +80,7 @@ const LATER: &[Later] = &[
     all("skip.*"),
     all("harvest.*"),
     but("map.kind", &["recipients", "access", "check", "domains", "table"]),
-    but("map.format", &["auto", "plain", "postmap", "access", "domains"]),
+    but("map.format", &["auto"]),
 ];
 
 /// A key that is set.
@@ -110,13 +132,14 @@ pub(super) fn not_yet(settings: &[Setting], map: &SourceMap) -> Vec<NotYet> {
     let mut waiting: Vec<(usize, NotYet)> = Vec::new();
     for setting in settings {
         let Some(later) = LATER.iter().find(|l| setting.is(l)) else { continue };
-        let Some(value) = setting.values.iter().find(|v| !later.today.contains(&v.as_str())) else { continue };
+        let today = later.today.words();
+        let Some(value) = setting.values.iter().find(|v| !today.contains(&v.as_str())) else { continue };
         let name = match setting.section {
             "" => setting.key.clone(),
             "listen" | "source" | "domain" | "backend" | "map" => format!("[[{}]] {}", setting.section, setting.key),
             section => format!("[{section}] {}", setting.key),
         };
-        let text = match later.today {
+        let text = match today.as_slice() {
             [] => format!("{name}: needs a later version of rcptmapd; take it out until then"),
             today => {
                 let today: Vec<String> = today.iter().map(|t| format!("{t:?}")).collect();
@@ -149,10 +172,26 @@ impl super::Config {
     }
 }
 
+/// Every key that the program acts on, as `section.key`, or `key` at the top of the file: for documents and their tests.
+pub fn keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    let sections = sections();
+    for section in &sections {
+        for key in section.keys {
+            let is_section = section.name.is_empty() && sections.iter().any(|s| s.name == *key);
+            let setting = Setting { section: section.name, key: (*key).to_owned(), values: Vec::new(), offset: 0 };
+            let waits = LATER.iter().any(|l| setting.is(l) && matches!(l.today, Today::Nothing));
+            if !is_section && !waits {
+                keys.push(if section.name.is_empty() { setting.key } else { format!("{}.{key}", section.name) });
+            }
+        }
+    }
+    keys
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::file::sections;
 
     #[test]
     fn every_line_names_a_key_that_there_is() {

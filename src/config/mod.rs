@@ -30,9 +30,10 @@ pub use endpoint::{DEFAULT_LISTEN, Endpoint, EndpointError, MAX_UNIX_PATH};
 pub use error::{ConfigError, Place, Problem};
 pub use file::FileConfig;
 pub use filter::{LogFilter, LogFilterError, TOPICS};
-pub use later::NotYet;
+pub use later::{NotYet, keys};
 pub use value::{DomainName, Fault, Leaf, Raw, Value};
 
+use crate::source::Format;
 use crate::verdict::Reply;
 use value::words;
 
@@ -140,7 +141,7 @@ pub const DEFAULT_HARVEST_RATIO: u8 = 50;
 /// Names of maps that need no configuration (DESIGN, section 2).
 pub const BUILT_IN_MAPS: [&str; 7] = ["rcpt", "valid", "recipients", "access", "check", "domains", "nexthop"];
 
-/// Names of source formats.
+/// Names of source formats. What is not in [`Format`] yet is known by name only, and waits for its reader.
 pub const FORMATS: [&str; 25] = [
     "auto",
     "plain",
@@ -562,8 +563,8 @@ pub struct Source {
     pub name: String,
     /// Where the content comes from.
     pub origin: Origin,
-    /// How it is written; one of [`FORMATS`].
-    pub format: String,
+    /// How it is written; `None`: that is found out.
+    pub format: Option<Format>,
     /// Attached to bare local parts.
     pub domain: Option<DomainName>,
     /// The higher wins where two sources disagree.
@@ -602,7 +603,7 @@ impl Source {
         Source {
             name,
             origin,
-            format: "auto".to_owned(),
+            format: None,
             domain: None,
             priority: 0,
             max_shrink: DEFAULT_MAX_SHRINK,
@@ -852,8 +853,8 @@ pub struct MapConfig {
     pub kind: MapKind,
     /// The file, for [`MapKind::Table`] and no other.
     pub path: Option<PathBuf>,
-    /// How the file is written; one of [`FORMATS`].
-    pub format: String,
+    /// How the file is written; `None`: that is found out.
+    pub format: Option<Format>,
     /// The value of what exists, for [`MapKind::Recipients`].
     pub value: MapValue,
     /// Where it is configured.

@@ -488,14 +488,15 @@ impl Resolver<'_> {
         name.replace(char::is_whitespace, "_")
     }
 
-    fn format(&mut self, title: Title, leaf: Key<String>) -> String {
-        let Some((format, at)) = self.at(title, "format", leaf) else { return "auto".to_owned() };
+    /// The format of a file; one that has no reader yet is found in `not_yet`.
+    fn format(&mut self, title: Title, leaf: Key<String>) -> Option<Format> {
+        let (format, at) = self.at(title, "format", leaf)?;
         if !FORMATS.contains(&format.as_str()) {
             let there_are = || format!("; there are {}", FORMATS.join(", "));
             let near = nearest(&format, FORMATS).map_or_else(there_are, |n| format!("; did you mean \"{n}\"?"));
             self.complain(at, format!("{}format = {format:?}: no such format{near}", title.0));
         }
-        format
+        format.parse().ok()
     }
 
     fn domains(&mut self, sections: Vec<Spanned<DomainSection>>) -> Vec<RelayDomain> {

@@ -11,7 +11,7 @@ use super::HashKey;
 use super::pairs::Pairs;
 use super::rule::{Entry, Grant, Item, Key};
 use super::table::{ClassNumber, DomainNumber, LocalHash, Table, TableBuilder, TooLarge};
-use crate::address::{self, Domain, NoAddress, OddLocalPart};
+use crate::address::{self, NoAddress, OddLocalPart};
 
 /// "Any domain": `office@`.
 pub(super) const ANY_DOMAIN: DomainNumber = DomainNumber(0);
@@ -35,8 +35,18 @@ struct Class {
 struct ListedDomain {
     name: Box<[u8]>,
     entries: usize,
+    /// A statement that was taken is about it. (A domain is numbered before the rest of its line is read.)
+    named: bool,
+    /// Its local parts keep their case.
+    keeps_case: bool,
     /// The class of "accept, no value" at this domain, once there is one: what nearly every line says.
     plain: Option<ClassNumber>,
+}
+
+impl ListedDomain {
+    fn new(name: &[u8], keeps_case: bool) -> ListedDomain {
+        ListedDomain { name: name.into(), entries: 0, named: false, keeps_case, plain: None }
+    }
 }
 
 /// One source's statements. Immutable, and cheap to share and to drop.
@@ -69,7 +79,7 @@ impl Content {
 
     /// Whether nothing is listed.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty() && self.pairs.is_empty() && self.domains.len() <= 1
+        self.table.is_empty() && self.pairs.is_empty() && self.domains().next().is_none()
     }
 
     /// Bytes of the heap that the recipients take.
@@ -79,7 +89,7 @@ impl Content {
 
     /// Domains that are named, folded, with the number of keys in each. `.example.org` stands for everything below it.
     pub fn domains(&self) -> impl Iterator<Item = (&[u8], usize)> {
-        self.domains.iter().skip(1).map(|domain| (&*domain.name, domain.entries))
+        self.domains.iter().skip(1).filter(|domain| domain.named).map(|domain| (&*domain.name, domain.entries))
     }
 
     /// The keys of an access file that are no statement about a recipient.
@@ -89,11 +99,10 @@ impl Content {
 
     /// Every statement, folded, in the order of the list.
     pub fn listed(&self) -> impl Iterator<Item = Listed<'_>> {
-        self.table.records(&self.key, |class| self.class(class).domain).map(|record| {
+        self.table.records(&self.key, |class| self.class(class).domain).map(|(number, record)| {
             let class = self.class(record.class);
             let domain = self.domains.get(class.domain.0 as usize).map_or(&[][..], |domain| &domain.name);
-            let key = key_of(record.local, class.domain, domain);
-            Listed { key, entry: self.entry(record.class) }
+            Listed { key: key_of(record.local, domain), entry: self.entry(record.class), number }
         })
     }
 
@@ -105,6 +114,11 @@ impl Content {
     pub(super) fn domain(&self, domain: &[u8]) -> Option<DomainNumber> {
         let hash = self.key.hash_one(domain);
         self.domain_index.find(hash, |&at| *self.domains[at as usize].name == *domain).map(|&at| DomainNumber(at))
+    }
+
+    /// Whether local parts at a domain are listed as written, not in lower case.
+    pub(super) fn keeps_case(&self, domain: DomainNumber) -> bool {
+        self.domains.get(domain.0 as usize).is_some_and(|domain| domain.keeps_case)
     }
 
     /// What is said about a local part (or a marked one) at a domain.
@@ -122,15 +136,16 @@ impl Content {
     }
 }
 
-/// The key that a local part of the table stands for.
-fn key_of<'a>(local: &'a [u8], number: DomainNumber, domain: &'a [u8]) -> Key<'a> {
+/// The key that a local part of the table stands for, as a [`super::Trace`] hears of them too. The domain is empty for
+/// "any domain".
+pub fn key_of<'a>(local: &'a [u8], domain: &'a [u8]) -> Key<'a> {
     match (local, domain) {
         ([mark::DETAIL, base @ ..], _) => Key::Detail { local: base, domain, required: false },
         ([mark::DETAIL_REQUIRED, base @ ..], _) => Key::Detail { local: base, domain, required: true },
         ([mark::PREFIX, prefix @ ..], _) => Key::Prefix { prefix, domain },
         ([], [b'.', below @ ..]) => Key::Subdomains { domain: below },
         ([], _) => Key::CatchAll { domain },
-        _ if number == ANY_DOMAIN => Key::AnyDomain { local },
+        (_, []) => Key::AnyDomain { local },
         _ => Key::Recipient { local, domain },
     }
 }
@@ -142,6 +157,8 @@ pub struct Listed<'a> {
     pub key: Key<'a>,
     /// What it says.
     pub entry: &'a Entry,
+    /// Which statement of the list it is, from 0; duplicates are counted.
+    pub number: usize,
 }
 
 /// Folded domains.
@@ -168,8 +185,6 @@ pub struct DuplicateKey<'a> {
     pub lost: Listed<'a>,
     /// The statement that stays.
     pub kept: &'a Entry,
-    /// Number of the later one in the order in which they were added.
-    pub number: usize,
 }
 
 /// Builds a [`Content`], statement by statement.
@@ -190,9 +205,9 @@ pub struct Builder {
 
 impl Builder {
     /// An empty one. `keep_values`: whether some map serves the list's own values; `case_sensitive`: domains whose local
-    /// parts keep their case.
+    /// parts keep their case, by their exact names.
     pub fn new(key: HashKey, keep_values: bool, case_sensitive: Domains) -> Builder {
-        let any = ListedDomain { name: Box::default(), entries: 0, plain: None };
+        let any = ListedDomain::new(b"", false);
         let plain = Entry::Accept { value: Box::default() };
         let mut builder = Builder {
             content: Content {
@@ -233,29 +248,37 @@ impl Builder {
     /// Adds a statement.
     pub fn add(&mut self, item: &Item<'_>) -> Result<(), Unfit> {
         match item.key {
-            Key::Recipient { local, domain } => self.add_key(None, local, domain, &item.grant),
+            Key::Recipient { local, domain } => {
+                let number = self.intern_domain(domain)?;
+                self.add_key(None, local, number, &item.grant)
+            }
             Key::AnyDomain { local } => {
                 self.content.shapes.any_domain = true;
-                self.add_key(None, local, b"", &item.grant)
+                self.add_key(None, local, ANY_DOMAIN, &item.grant)
             }
             Key::Detail { local, domain, required } => {
                 self.content.shapes.detail = true;
                 let mark = if required { mark::DETAIL_REQUIRED } else { mark::DETAIL };
-                self.add_key(Some(mark), local, domain, &item.grant)
+                let number = self.intern_domain(domain)?;
+                self.add_key(Some(mark), local, number, &item.grant)
             }
-            Key::Prefix { prefix, domain } => self.add_key(Some(mark::PREFIX), prefix, domain, &item.grant),
+            Key::Prefix { prefix, domain } => {
+                let number = if domain.is_empty() { ANY_DOMAIN } else { self.intern_domain(domain)? };
+                self.add_key(Some(mark::PREFIX), prefix, number, &item.grant)
+            }
             Key::CatchAll { domain } => {
                 let number = self.intern_domain(domain)?;
                 self.push(b"", number, &item.grant)
             }
             Key::Subdomains { domain } => {
                 self.content.shapes.subdomains = true;
-                let dotted = [b".", domain].concat();
-                let number = self.intern_domain(&dotted)?;
+                let dotted = [b".", address::fold_domain(domain, &mut self.domain)?.bytes()].concat();
+                let number = self.intern_folded(&dotted);
                 self.push(b"", number, &item.grant)
             }
             Key::Domain { domain } => {
-                self.intern_domain(domain)?;
+                let number = self.intern_domain(domain)?;
+                self.content.domains[number.0 as usize].named = true;
                 Ok(())
             }
         }
@@ -306,9 +329,9 @@ impl Builder {
                 |class| entries[domain_of(class).0 as usize] += 1,
                 |twice| {
                     let number = domain_of(twice.lost.class);
-                    let key = key_of(twice.lost.local, number, &content.domains[number.0 as usize].name);
-                    let lost = Listed { key, entry: entry_of(twice.lost.class) };
-                    duplicate(DuplicateKey { lost, kept: entry_of(twice.kept), number: twice.number });
+                    let key = key_of(twice.lost.local, &content.domains[number.0 as usize].name);
+                    let lost = Listed { key, entry: entry_of(twice.lost.class), number: twice.number };
+                    duplicate(DuplicateKey { lost, kept: entry_of(twice.kept) });
                 },
             )
         };
@@ -319,10 +342,14 @@ impl Builder {
         content
     }
 
-    fn add_key(&mut self, mark: Option<u8>, local: &[u8], domain: &[u8], grant: &Grant<'_>) -> Result<(), Unfit> {
-        let number = if domain.is_empty() { ANY_DOMAIN } else { self.intern_domain(domain)? };
-        let keep_case = !self.case_sensitive.is_empty()
-            && self.case_sensitive.contains(&self.content.domains[number.0 as usize].name);
+    fn add_key(
+        &mut self,
+        mark: Option<u8>,
+        local: &[u8],
+        number: DomainNumber,
+        grant: &Grant<'_>,
+    ) -> Result<(), Unfit> {
+        let keep_case = self.content.keeps_case(number);
         let mut buffer = std::mem::take(&mut self.local);
         let mut marked = std::mem::take(&mut self.marked);
         let added = match mark {
@@ -381,7 +408,8 @@ impl Builder {
     }
 
     fn intern_class(&mut self, class: Class) -> ClassNumber {
-        let Content { classes, key, .. } = &mut self.content;
+        let Content { classes, key, domains, .. } = &mut self.content;
+        domains[class.domain.0 as usize].named = true;
         let hash_of = |class: &Class| key.hash_one((class.domain.0, class.entry));
         let same = |at: &u32| {
             let there = classes[*at as usize];
@@ -415,7 +443,7 @@ impl Builder {
             return Ok(*number);
         }
         let mut buffer = std::mem::take(&mut self.domain);
-        let number = address::fold_domain(written, &mut buffer).map(|folded| self.intern_folded(folded));
+        let number = address::fold_domain(written, &mut buffer).map(|folded| self.intern_folded(folded.bytes()));
         self.domain = buffer;
         let number = number?;
         self.last_domain.0.clear();
@@ -424,15 +452,39 @@ impl Builder {
         Ok(number)
     }
 
-    fn intern_folded(&mut self, folded: Domain<'_>) -> DomainNumber {
+    fn intern_folded(&mut self, folded: &[u8]) -> DomainNumber {
         let Content { domains, domain_index, key, .. } = &mut self.content;
-        let hash = key.hash_one(folded.bytes());
-        if let Some(&at) = domain_index.find(hash, |&at| *domains[at as usize].name == *folded.bytes()) {
+        let hash = key.hash_one(folded);
+        if let Some(&at) = domain_index.find(hash, |&at| *domains[at as usize].name == *folded) {
             return DomainNumber(at);
         }
         let at = domains.len() as u32;
-        domains.push(ListedDomain { name: folded.bytes().into(), entries: 0, plain: None });
+        domains.push(ListedDomain::new(folded, self.case_sensitive.contains(folded)));
         domain_index.insert_unique(hash, at, |&at| key.hash_one(&*domains[at as usize].name));
         DomainNumber(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_not_taken_names_no_domain() {
+        let mut builder = Builder::new(HashKey::with_seeds(1, 2, 3, 4), false, Domains::new());
+        let mut add = |key| builder.add(&Item { key, grant: Grant::Accept { value: b"" } });
+        let percent: Result<(), Unfit> = Err(OddLocalPart::PercentHack.into());
+        assert_eq!(add(Key::Recipient { local: b"a%b", domain: b"a.example" }), percent);
+        assert_eq!(add(Key::Detail { local: b"a%b", domain: b"b.example", required: false }), percent);
+        // A recipient or a detail wildcard at no domain is not one at any domain.
+        let no_domain: Result<(), Unfit> = Err(NoAddress::Domain.into());
+        assert_eq!(add(Key::Recipient { local: b"anna", domain: b"" }), no_domain);
+        assert_eq!(add(Key::Detail { local: b"anna", domain: b"", required: true }), no_domain);
+        assert_eq!(add(Key::CatchAll { domain: b".a.example" }), no_domain);
+        assert_eq!(add(Key::Subdomains { domain: b".a.example" }), no_domain);
+        assert_eq!(add(Key::Domain { domain: b"c.example" }), Ok(()));
+        assert_eq!(add(Key::Subdomains { domain: b"D.example." }), Ok(()));
+        let content = builder.finish(|_| {});
+        assert_eq!(content.domains().collect::<Vec<_>>(), [(&b"c.example"[..], 0), (b".d.example", 1)]);
     }
 }

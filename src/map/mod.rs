@@ -10,7 +10,7 @@ mod rule;
 mod snapshot;
 mod table;
 
-pub use content::{Builder, Content, Domains, DuplicateKey, Listed, Unfit};
+pub use content::{Builder, Content, Domains, DuplicateKey, Listed, Unfit, key_of};
 pub use pairs::Pairs;
 pub use rule::{Entry, Grant, Item, Key, KeyText};
 pub use snapshot::{DomainGroup, Found, Hit, Mode, Policy, RelayDomain, Scratch, Snapshot, Source, Step, Trace};

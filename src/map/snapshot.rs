@@ -96,6 +96,8 @@ pub struct RelayDomain {
     policy: u32,
     /// Where a name that is not listed here may be listed still: the main domain, or the parent.
     next: Option<u32>,
+    /// Some content lists local parts as written, here or where the names go on.
+    keeps_case: bool,
 }
 
 /// No number: this content does not name the domain.
@@ -116,6 +118,8 @@ pub struct Snapshot {
     missing: Option<i32>,
     /// All of our domains are known: what is none of them is foreign.
     domains_known: bool,
+    /// Domains from an alias or a subdomain to the last that its names may be listed at. A circle ends there, too.
+    longest_chain: usize,
     /// Some content has the shape at all.
     any_domain: bool,
     detail: bool,
@@ -130,6 +134,7 @@ pub struct Scratch {
     local: Vec<u8>,
     lower: Vec<u8>,
     marked: Vec<u8>,
+    kept: Vec<u8>,
 }
 
 impl Scratch {
@@ -288,6 +293,7 @@ impl Snapshot {
             policies: Vec::new(),
             missing,
             domains_known: groups_complete,
+            longest_chain: 0,
         };
         if groups.is_empty() {
             snapshot.imply_domains(implied);
@@ -380,7 +386,7 @@ impl Snapshot {
 
     /// Looks an address up, in the order of DESIGN, section 4.
     pub fn lookup<'s, 'k, T: Trace>(&'s self, key: &[u8], scratch: &'k mut Scratch, trace: &mut T) -> Found<'s, 'k> {
-        let Scratch { domain, local, lower, marked } = scratch;
+        let Scratch { domain, local, lower, marked, kept } = scratch;
         let undecided =
             |verdict, step| Found { verdict, step, hit: None, policy: None, address: None, enforced: verdict };
         let raw = match address::split(key) {
@@ -415,33 +421,33 @@ impl Snapshot {
             let address = Some((local, domain.bytes()));
             Found { verdict, step, hit, policy: Some(policy), address, enforced }
         };
-        let local = match address::fold_local_part(raw.local, policy.case_sensitive, local) {
+        let keeps_case = self.domains[ours].keeps_case;
+        let local = match address::fold_local_part(raw.local, keeps_case, local) {
             Ok(local) => local,
             Err(odd) => {
                 trace.note(Step::Parse, &odd);
                 return finding(Verdict::Absent, Step::Parse, None, b"");
             }
         };
-        let mut search = Search { snapshot: self, ours, policy, domain, marked, trace };
-        let any_case = if policy.case_sensitive && (self.any_domain || !self.prefixes.is_empty()) {
-            address::fold_local_part(raw.local, false, lower).unwrap_or(local)
+        let name = if keeps_case {
+            Name { lower: address::fold_local_part(raw.local, false, lower).unwrap_or(local), kept: Some(local) }
         } else {
-            local
+            Name { lower: local, kept: None }
         };
-        let (step, decision) = search.all_steps(local, any_case);
+        let mut search = Search { snapshot: self, ours, policy, domain, marked, kept, trace };
+        let (step, decision) = search.all_steps(name);
         let (verdict, hit) = match decision {
             Decision::Exists(hit) => (Verdict::Exists, hit),
-            Decision::Refused(hit) => (self.refused(hit), Some(hit)),
+            Decision::Refused(hit) if temporary(hit.entry) => (Verdict::Unknown, Some(hit)),
+            Decision::Refused(hit)
+                if self.missing.is_none_or(|missing| search.is_certain(name, step, hit, missing)) =>
+            {
+                (Verdict::Absent, Some(hit))
+            }
+            Decision::Refused(hit) => (Verdict::Unknown, Some(hit)),
             Decision::NotListed => (if self.missing.is_some() { Verdict::Unknown } else { Verdict::Absent }, None),
         };
         finding(verdict, step, hit, local.bytes())
-    }
-
-    /// A refusal stands unless it is a temporary one, or a source that may know better was never read.
-    fn refused(&self, hit: Hit<'_>) -> Verdict {
-        let temporary = matches!(hit.entry, Entry::Refuse(Some(reply)) if reply.is_temporary());
-        let outranked = self.missing.is_some_and(|missing| missing > self.sources[hit.source].priority);
-        if temporary || outranked { Verdict::Unknown } else { Verdict::Absent }
     }
 
     fn find_domain(&self, name: &[u8]) -> Option<usize> {
@@ -449,46 +455,60 @@ impl Snapshot {
         self.index.find(self.key.hash_one(name), same).map(|&at| at as usize)
     }
 
-    /// The entry of the highest source that has the key; among equals a refusal wins.
+    /// The entry of the highest source that has one; among equals a refusal wins, and one for good before one for now.
     #[inline]
-    fn best<'s>(
-        &'s self,
-        hash: LocalHash,
-        local: &[u8],
-        number_in: impl Fn(usize, &Content) -> Option<DomainNumber>,
-    ) -> Option<Hit<'s>> {
+    fn best<'s>(&'s self, entry_in: impl Fn(usize, &'s Content) -> Option<&'s Entry>) -> Option<Hit<'s>> {
         let mut best: Option<Hit<'s>> = None;
         for (place, (source, content)) in self.contents.iter().enumerate() {
             if best.is_some_and(|best| self.sources[best.source].priority > self.sources[*source].priority) {
                 break;
             }
-            let Some(number) = number_in(place, content) else { continue };
-            let Some(entry) = content.get(hash, number, local) else { continue };
+            let Some(entry) = entry_in(place, content) else { continue };
             let hit = Hit { entry, source: *source };
-            if !entry.accepts() {
+            if !entry.accepts() && !temporary(entry) {
                 return Some(hit);
             }
-            best.get_or_insert(hit);
+            if best.is_none_or(|best| best.entry.accepts() && !entry.accepts()) {
+                best = Some(hit);
+            }
         }
         best
     }
 
     /// The entry for a key at one of our domains.
     #[inline]
-    fn best_at(&self, hash: LocalHash, local: &[u8], domain: usize) -> Option<Hit<'_>> {
+    fn best_at(&self, key: Key<'_>, domain: usize) -> Option<Hit<'_>> {
         let first = domain * self.contents.len();
-        self.best(hash, local, |place, _| {
+        self.best(|place, content| {
             let number = self.numbers[first + place];
-            (number != NOT_NAMED).then_some(DomainNumber(number))
+            if number == NOT_NAMED {
+                return None;
+            }
+            let number = DomainNumber(number);
+            match key.kept {
+                Some((hash, kept)) if content.keeps_case(number) => content.get(hash, number, kept),
+                _ => content.get(key.hash, number, key.lower),
+            }
         })
     }
 
-    fn add_domain(&mut self, name: &[u8], policy: u32) {
+    /// The entry for a key at any domain.
+    fn best_anywhere(&self, lower: &[u8]) -> Option<Hit<'_>> {
+        let hash = LocalHash::of(lower, &self.key);
+        self.best(|_, content| content.get(hash, ANY_DOMAIN, lower))
+    }
+
+    /// Adds a domain, unless it is there. Below one whose subdomains are ours it has that one's policy, and its names go
+    /// on there; else it has `policy`, and without one it is not ours.
+    fn add_domain(&mut self, name: &[u8], policy: Option<u32>, below: bool) {
         if self.find_domain(name).is_some() {
             return;
         }
+        let above = if below { self.covering(name) } else { None };
+        let Some(policy) = above.map(|above| self.domains[above].policy).or(policy) else { return };
         let at = self.domains.len() as u32;
-        self.domains.push(RelayDomain { name: name.into(), policy, next: None });
+        let next = above.map(|above| above as u32);
+        self.domains.push(RelayDomain { name: name.into(), policy, next, keeps_case: false });
         let Snapshot { index, domains, key, .. } = self;
         index.insert_unique(key.hash_one(name), at, |&at| key.hash_one(&*domains[at as usize].name));
     }
@@ -498,15 +518,11 @@ impl Snapshot {
         self.domains_known &= self.missing.is_none();
         let with_subdomains = Policy { subdomains: true, ..implied.clone() };
         self.policies = vec![implied, with_subdomains];
-        let contents: Vec<_> = self.contents.iter().map(|(_, content)| Arc::clone(content)).collect();
-        let names = || contents.iter().flat_map(|content| content.domains());
-        // `@.lab.example.org` makes lab.example.org's subdomains ours, and it goes first: the first policy stays.
-        for below in names().filter_map(|(name, _)| name.strip_prefix(b".")) {
-            self.add_domain(below, 1);
-        }
-        for (name, _) in names().filter(|(name, _)| !name.starts_with(b".")) {
-            self.add_domain(name, 0);
-        }
+        // `@.lab.example.org` makes lab.example.org's subdomains ours.
+        self.add_named_domains(|name| match name.strip_prefix(b".") {
+            Some(below) => Some((below, Some(1))),
+            None => Some((name, Some(0))),
+        });
     }
 
     fn declare_domains(&mut self, groups: Vec<DomainGroup>) {
@@ -514,35 +530,34 @@ impl Snapshot {
             let policy = self.policies.len() as u32;
             self.policies.push(group.policy);
             for name in &group.names {
-                self.add_domain(name, policy);
+                self.add_domain(name, Some(policy), false);
             }
         }
-        // A subdomain that some source names gets its own numbers, and goes on to the domain above it. Upper ones first,
-        // so that the chain does not depend on the order of the lists.
+        // A subdomain that some source names gets its own numbers.
+        self.add_named_domains(|name| (!name.starts_with(b".")).then_some((name, None)));
+    }
+
+    /// Adds the domains that sources name, under the policy that `wanted` gives them; upper ones first, so that it does
+    /// not depend on the order of the lists. Of two policies for a name the later one counts.
+    fn add_named_domains(&mut self, wanted: impl Fn(&[u8]) -> Option<(&[u8], Option<u32>)>) {
         let contents: Vec<_> = self.contents.iter().map(|(_, content)| Arc::clone(content)).collect();
-        let mut named: Vec<&[u8]> =
-            contents.iter().flat_map(|content| content.domains()).map(|(name, _)| name).collect();
-        named.retain(|name| !name.starts_with(b"."));
-        named.sort_unstable_by_key(|name| (memchr::memchr_iter(b'.', name).count(), *name));
-        for name in named {
-            if self.find_domain(name).is_some() {
-                continue;
-            }
-            if let Some(above) = self.covering(name) {
-                self.add_domain(name, self.domains[above].policy);
-                if let Some(last) = self.domains.last_mut() {
-                    last.next = Some(above as u32);
-                }
-            }
+        let names = contents.iter().flat_map(|content| content.domains());
+        let mut names: Vec<_> = names.filter_map(|(name, _)| wanted(name)).collect();
+        names.sort_by_cached_key(|&(name, policy)| {
+            (memchr::memchr_iter(b'.', name).count(), name, std::cmp::Reverse(policy))
+        });
+        for (name, policy) in names {
+            self.add_domain(name, policy, true);
         }
     }
 
     /// Sets `next` of alias domains, and looks up every domain's number in every content.
     fn join(&mut self) {
         for at in 0..self.domains.len() {
-            let main = self.policy(&self.domains[at]).same_as.as_deref().and_then(|main| self.find_domain(main));
-            if let Some(main) = main.filter(|&main| main != at) {
-                self.domains[at].next = Some(main as u32);
+            // A subdomain's names go on to the domain above it first, and from there to that one's main domain.
+            if self.domains[at].next.is_none() {
+                let main = self.policy(&self.domains[at]).same_as.as_deref().and_then(|main| self.covering(main));
+                self.domains[at].next = main.filter(|&main| main != at).map(|main| main as u32);
             }
         }
         self.numbers = self
@@ -552,7 +567,70 @@ impl Snapshot {
                 self.contents.iter().map(|(_, content)| content.domain(&domain.name).map_or(NOT_NAMED, |n| n.0))
             })
             .collect();
+        for at in 0..self.domains.len() {
+            let mut chain = vec![at];
+            let mut next = self.domains[at].next;
+            while let Some(at) = next.map(|at| at as usize).filter(|at| !chain.contains(at)) {
+                chain.push(at);
+                next = self.domains[at].next;
+            }
+            self.longest_chain = self.longest_chain.max(chain.len());
+            self.domains[at].keeps_case = chain.iter().any(|&at| self.is_listed_as_written(at));
+        }
     }
+
+    fn is_listed_as_written(&self, domain: usize) -> bool {
+        let numbers = self.numbers.iter().skip(domain * self.contents.len());
+        self.contents.iter().zip(numbers).any(|((_, content), &number)| content.keeps_case(DomainNumber(number)))
+    }
+}
+
+/// A local part as it is looked for.
+#[derive(Clone, Copy)]
+struct Name<'l> {
+    lower: LocalPart<'l>,
+    /// As written, where some list keeps the case. One domain may and its alias may not: each is asked in its own way.
+    kept: Option<LocalPart<'l>>,
+}
+
+impl<'l> Name<'l> {
+    fn subaddresses(self, delimiters: &'l [u8]) -> impl Iterator<Item = (Name<'l>, &'l [u8])> {
+        let mut kept = self.kept.map(|kept| kept.subaddresses(delimiters));
+        self.lower.subaddresses(delimiters).map(move |(lower, detail)| {
+            let kept = kept.as_mut().and_then(|kept| kept.next()).map(|(base, _)| base);
+            (Name { lower, kept }, detail)
+        })
+    }
+
+    fn without_batv(self) -> Option<Name<'l>> {
+        let kept = self.kept.and_then(|kept| kept.without_batv());
+        Some(Name { lower: self.lower.without_batv()?, kept })
+    }
+}
+
+/// A (marked) local part under its hash.
+#[derive(Clone, Copy)]
+struct Key<'l> {
+    hash: LocalHash,
+    lower: &'l [u8],
+    kept: Option<(LocalHash, &'l [u8])>,
+}
+
+impl<'l> Key<'l> {
+    #[inline]
+    fn new(lower: &'l [u8], kept: Option<&'l [u8]>, key: &HashKey) -> Key<'l> {
+        let kept = kept.map(|kept| (LocalHash::of(kept, key), kept));
+        Key { hash: LocalHash::of(lower, key), lower, kept }
+    }
+
+    #[inline]
+    fn of(name: Name<'l>, key: &HashKey) -> Key<'l> {
+        Key::new(name.lower.bytes(), name.kept.map(|kept| kept.bytes()), key)
+    }
+}
+
+fn temporary(entry: &Entry) -> bool {
+    matches!(entry, Entry::Refuse(Some(reply)) if reply.is_temporary())
 }
 
 enum Decision<'s> {
@@ -570,40 +648,38 @@ struct Search<'s, 'a, T> {
     /// The domain that was asked for: ours, or one below it.
     domain: Domain<'a>,
     marked: &'a mut Vec<u8>,
+    kept: &'a mut Vec<u8>,
     trace: &'a mut T,
 }
 
-/// No chain of alias and parent domains is longer; a cycle that the configuration let through ends here.
-const MAX_CHAIN: usize = 8;
-
 impl<'s, T: Trace> Search<'s, '_, T> {
-    fn all_steps(&mut self, local: LocalPart<'_>, any_case: LocalPart<'_>) -> (Step, Decision<'s>) {
-        if let Some(found) = self.named(local) {
+    fn all_steps(&mut self, name: Name<'_>) -> (Step, Decision<'s>) {
+        if let Some(found) = self.named(name) {
             return found;
         }
-        let (local, any_case) = match self.unwrapped(local) {
+        let name = match self.unwrapped(name) {
             Unwrapped::Proof => return (Step::Unwrap, Decision::Exists(None)),
             Unwrapped::Plain(plain) => {
                 self.trace.note(Step::Unwrap, &"without its BATV tag");
                 if let Some(found) = self.named(plain) {
                     return found;
                 }
-                (plain, any_case.without_batv().unwrap_or(plain))
+                plain
             }
-            Unwrapped::NoTag => (local, any_case),
+            Unwrapped::NoTag => name,
         };
-        if let Some(found) = self.without_detail(local) {
+        if let Some(found) = self.without_detail(name) {
             return found;
         }
         if self.snapshot.any_domain
-            && let Some(hit) = self.any_domain(any_case)
+            && let Some(hit) = self.any_domain(name.lower)
         {
             return (Step::AnyDomain, decide(hit));
         }
-        if let Some(hit) = self.prefix(local, any_case) {
+        if let Some(hit) = self.prefix(name) {
             return (Step::Prefix, decide(hit));
         }
-        if let Some(hit) = self.catch_all(local) {
+        if let Some(hit) = self.catch_all(name.lower) {
             return (Step::CatchAll, decide(hit));
         }
         if self.snapshot.below
@@ -614,49 +690,60 @@ impl<'s, T: Trace> Search<'s, '_, T> {
         (Step::Verify, Decision::NotListed)
     }
 
+    /// Whether a refusal stands, whatever a source of priority `missing` that was never read may say: it is about the very
+    /// address that was asked for, so that no other entry comes before it, and that source does not outrank it.
+    fn is_certain(&self, name: Name<'_>, step: Step, hit: Hit<'_>, missing: i32) -> bool {
+        let snapshot = self.snapshot;
+        step == Step::Exact
+            && missing <= snapshot.sources[hit.source].priority
+            && *snapshot.domains[self.ours].name == *self.domain.bytes()
+            && snapshot.best_at(Key::of(name, &snapshot.key), self.ours) == Some(hit)
+    }
+
     /// Listed as it is, or one of the names that exist always.
-    fn named(&mut self, local: LocalPart<'_>) -> Option<(Step, Decision<'s>)> {
-        let hit = self.in_chain(Step::Exact, local.bytes());
-        let postmaster = local.bytes().eq_ignore_ascii_case(b"postmaster");
+    fn named(&mut self, name: Name<'_>) -> Option<(Step, Decision<'s>)> {
+        let hit = self.in_chain(Step::Exact, Key::of(name, &self.snapshot.key));
+        let lower = name.lower.bytes();
+        let postmaster = lower == b"postmaster";
         match hit {
             // An explicit refusal of postmaster is against RFC 5321, 4.5.1; the load has warned about it.
             Some(hit) if hit.entry.accepts() || !postmaster => return Some((Step::Exact, decide(hit))),
             _ => {}
         }
-        if postmaster || self.policy.always.iter().any(|name| **name == *local.bytes()) {
+        if postmaster || self.policy.always.iter().any(|always| **always == *lower) {
             self.trace.note(Step::Always, &"exists without being listed");
             return Some((Step::Always, Decision::Exists(None)));
         }
         None
     }
 
-    fn unwrapped<'l>(&mut self, local: LocalPart<'l>) -> Unwrapped<'l> {
-        if self.policy.srs && local.is_srs() {
+    fn unwrapped<'l>(&mut self, name: Name<'l>) -> Unwrapped<'l> {
+        if self.policy.srs && name.lower.is_srs() {
             self.trace.note(Step::Unwrap, &"a well-formed SRS address");
             return Unwrapped::Proof;
         }
-        match local.without_batv().filter(|_| self.policy.batv) {
+        match name.without_batv().filter(|_| self.policy.batv) {
             Some(plain) => Unwrapped::Plain(plain),
             None => Unwrapped::NoTag,
         }
     }
 
     /// `user++@`, `user+*@`, then the base itself; longest base first. Without a detail only `user+*@`.
-    fn without_detail(&mut self, local: LocalPart<'_>) -> Option<(Step, Decision<'s>)> {
+    fn without_detail(&mut self, name: Name<'_>) -> Option<(Step, Decision<'s>)> {
         if self.snapshot.detail
-            && let Some(hit) = self.marked(Step::Detail, mark::DETAIL, local.bytes())
+            && let Some(hit) = self.marked(Step::Detail, mark::DETAIL, name)
         {
             return Some((Step::Detail, decide(hit)));
         }
         let delimiters = &self.policy.delimiters;
-        for (base, detail) in local.subaddresses(delimiters) {
+        for (base, detail) in name.subaddresses(delimiters) {
             if self.snapshot.detail {
                 if !detail.is_empty()
-                    && let Some(hit) = self.marked(Step::Detail, mark::DETAIL_REQUIRED, base.bytes())
+                    && let Some(hit) = self.marked(Step::Detail, mark::DETAIL_REQUIRED, base)
                 {
                     return Some((Step::Detail, decide(hit)));
                 }
-                if let Some(hit) = self.marked(Step::Detail, mark::DETAIL, base.bytes()) {
+                if let Some(hit) = self.marked(Step::Detail, mark::DETAIL, base) {
                     return Some((Step::Detail, decide(hit)));
                 }
             }
@@ -670,12 +757,11 @@ impl<'s, T: Trace> Search<'s, '_, T> {
     }
 
     /// `user@`, with its detail and then without.
-    fn any_domain(&mut self, local: LocalPart<'_>) -> Option<Hit<'s>> {
+    fn any_domain(&mut self, lower: LocalPart<'_>) -> Option<Hit<'s>> {
         let delimiters = &self.policy.delimiters;
-        let bases = local.subaddresses(delimiters).map(|(base, _)| base);
-        for base in std::iter::once(local).chain(bases) {
-            let hash = LocalHash::of(base.bytes(), &self.snapshot.key);
-            let hit = self.snapshot.best(hash, base.bytes(), |_, _| Some(ANY_DOMAIN));
+        let bases = lower.subaddresses(delimiters).map(|(base, _)| base);
+        for base in std::iter::once(lower).chain(bases) {
+            let hit = self.snapshot.best_anywhere(base.bytes());
             self.trace.step(Step::AnyDomain, base.bytes(), b"", hit);
             if hit.is_some() {
                 return hit;
@@ -684,42 +770,43 @@ impl<'s, T: Trace> Search<'s, '_, T> {
         None
     }
 
-    fn prefix(&mut self, local: LocalPart<'_>, any_case: LocalPart<'_>) -> Option<Hit<'s>> {
+    fn prefix(&mut self, name: Name<'_>) -> Option<Hit<'s>> {
         let snapshot = self.snapshot;
+        let (lower, kept) = (name.lower.bytes(), name.kept.map(|kept| kept.bytes()));
         for &len in &snapshot.prefixes {
-            if let Some(prefix) = local.bytes().get(..usize::from(len))
-                && let Some(hit) = self.marked(Step::Prefix, mark::PREFIX, prefix)
-            {
+            let len = usize::from(len);
+            if len > lower.len().max(kept.map_or(0, <[u8]>::len)) {
+                continue;
+            }
+            let (lower, kept) = (lower.get(..len).unwrap_or(lower), kept.map(|kept| kept.get(..len).unwrap_or(kept)));
+            if let Some(hit) = self.marked_bytes(Step::Prefix, mark::PREFIX, lower, kept) {
                 return Some(hit);
             }
-            if let Some(prefix) = any_case.bytes().get(..usize::from(len)) {
-                self.set_marked(mark::PREFIX, prefix);
-                let hash = LocalHash::of(self.marked, &snapshot.key);
-                let hit = snapshot.best(hash, self.marked, |_, _| Some(ANY_DOMAIN));
-                if hit.is_some() {
-                    self.trace.step(Step::Prefix, prefix, b"", hit);
-                    return hit;
-                }
+            set_marked(self.marked, mark::PREFIX, lower);
+            let hit = snapshot.best_anywhere(self.marked);
+            if hit.is_some() {
+                self.trace.step(Step::Prefix, lower, b"", hit);
+                return hit;
             }
         }
         None
     }
 
     /// `++@domain` and `+*@domain` for who has a detail, then `@domain`.
-    fn catch_all(&mut self, local: LocalPart<'_>) -> Option<Hit<'s>> {
+    fn catch_all(&mut self, lower: LocalPart<'_>) -> Option<Hit<'s>> {
+        let nobody = |search: &mut Self, mark| search.marked_bytes(Step::CatchAll, mark, b"", Some(b""));
         if self.snapshot.detail {
             let delimiters = &self.policy.delimiters;
-            let detail = local.subaddresses(delimiters).next();
-            if detail.is_some_and(|(_, detail)| !detail.is_empty())
-                && let Some(hit) = self.marked(Step::CatchAll, mark::DETAIL_REQUIRED, b"")
+            if lower.subaddresses(delimiters).any(|(_, detail)| !detail.is_empty())
+                && let Some(hit) = nobody(self, mark::DETAIL_REQUIRED)
             {
                 return Some(hit);
             }
-            if let Some(hit) = self.marked(Step::CatchAll, mark::DETAIL, b"") {
+            if let Some(hit) = nobody(self, mark::DETAIL) {
                 return Some(hit);
             }
         }
-        self.in_chain(Step::CatchAll, b"")
+        self.in_chain(Step::CatchAll, Key::new(b"", Some(b""), &self.snapshot.key))
     }
 
     /// `@.parent`, nearest parent first.
@@ -730,7 +817,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             self.marked.clear();
             self.marked.push(b'.');
             self.marked.extend_from_slice(parent.bytes());
-            let hit = snapshot.best(hash, b"", |_, content| content.domain(self.marked));
+            let hit = snapshot.best(|_, content| content.get(hash, content.domain(self.marked)?, b""));
             self.trace.step(Step::Subdomains, b"", self.marked, hit);
             if hit.is_some() {
                 return hit;
@@ -739,30 +826,28 @@ impl<'s, T: Trace> Search<'s, '_, T> {
         None
     }
 
-    fn marked(&mut self, step: Step, mark: u8, local: &[u8]) -> Option<Hit<'s>> {
-        self.set_marked(mark, local);
-        let key = std::mem::take(self.marked);
-        let hit = self.in_chain(step, &key);
-        *self.marked = key;
-        hit
+    fn marked(&mut self, step: Step, mark: u8, name: Name<'_>) -> Option<Hit<'s>> {
+        self.marked_bytes(step, mark, name.lower.bytes(), name.kept.map(|kept| kept.bytes()))
     }
 
-    fn set_marked(&mut self, mark: u8, local: &[u8]) {
-        self.marked.clear();
-        self.marked.push(mark);
-        self.marked.extend_from_slice(local);
+    fn marked_bytes(&mut self, step: Step, mark: u8, lower: &[u8], kept: Option<&[u8]>) -> Option<Hit<'s>> {
+        let (mut marked, mut buffer) = (std::mem::take(self.marked), std::mem::take(self.kept));
+        set_marked(&mut marked, mark, lower);
+        let kept = kept.map(|kept| set_marked(&mut buffer, mark, kept));
+        let hit = self.in_chain(step, Key::new(&marked, kept, &self.snapshot.key));
+        (*self.marked, *self.kept) = (marked, buffer);
+        hit
     }
 
     /// The first domain of the chain (the domain itself, its parent or main domain) that has the key decides.
     #[inline]
-    fn in_chain(&mut self, step: Step, local: &[u8]) -> Option<Hit<'s>> {
+    fn in_chain(&mut self, step: Step, key: Key<'_>) -> Option<Hit<'s>> {
         let snapshot = self.snapshot;
-        let hash = LocalHash::of(local, &snapshot.key);
         let mut at = self.ours;
-        for _ in 0..MAX_CHAIN {
+        for _ in 0..snapshot.longest_chain {
             let domain = &snapshot.domains[at];
-            let hit = snapshot.best_at(hash, local, at);
-            self.trace.step(step, local, &domain.name, hit);
+            let hit = snapshot.best_at(key, at);
+            self.trace.step(step, key.lower, &domain.name, hit);
             if hit.is_some() {
                 return hit;
             }
@@ -772,9 +857,16 @@ impl<'s, T: Trace> Search<'s, '_, T> {
     }
 }
 
+fn set_marked<'b>(buffer: &'b mut Vec<u8>, mark: u8, local: &[u8]) -> &'b [u8] {
+    buffer.clear();
+    buffer.push(mark);
+    buffer.extend_from_slice(local);
+    buffer
+}
+
 enum Unwrapped<'l> {
     NoTag,
-    Plain(LocalPart<'l>),
+    Plain(Name<'l>),
     Proof,
 }
 
@@ -913,6 +1005,9 @@ mod tests {
         assert_eq!(ask(&snapshot(vec![source(0, &no), source(1, &yes)], vec![]), "anna@a.example").0, Exists);
         assert_eq!(ask(&snapshot(vec![source(1, &no), source(0, &yes)], vec![]), "anna@a.example").0, Absent);
         assert_eq!(ask(&snapshot(vec![source(0, &yes), source(0, &no)], vec![]), "anna@a.example").0, Absent);
+        let full = [refuse(recipient("anna@a.example"), "452 4.2.2 Mailbox full")];
+        assert_eq!(ask(&snapshot(vec![source(0, &yes), source(0, &full)], vec![]), "anna@a.example").0, Unknown);
+        assert_eq!(ask(&snapshot(vec![source(0, &full), source(0, &no)], vec![]), "anna@a.example").0, Absent);
     }
 
     #[test]
@@ -956,5 +1051,89 @@ mod tests {
     fn postmaster_cannot_be_refused() {
         let list = source(0, &[refuse(recipient("postmaster@a.example"), "550 5.1.1 No")]);
         assert_eq!(ask(&snapshot(vec![list], vec![]), "postmaster@a.example"), (Exists, Step::Always));
+    }
+
+    #[test]
+    fn a_wildcard_refuses_nobody_whom_a_missing_source_may_name() {
+        let list = source(
+            5,
+            &[
+                refuse(accept(Key::CatchAll { domain: b"a.example" }), "550 5.1.1 No"),
+                refuse(recipient("leaver@a.example"), "550 5.7.1 Left"),
+            ],
+        );
+        let never = Source { name: "ad".into(), priority: 0, content: None };
+        let subdomains = Policy { subdomains: true, ..Policy::default() };
+        let snapshot = snapshot(vec![list, never], vec![group(&["a.example"], subdomains)]);
+        assert_eq!(ask(&snapshot, "leaver@a.example"), (Absent, Step::Exact));
+        for maybe in ["anna@a.example", "leaver+x@a.example", "leaver@d.a.example", "prvs=0417ab=leaver@a.example"] {
+            assert_eq!(ask(&snapshot, maybe).0, Unknown, "{maybe}");
+        }
+    }
+
+    #[test]
+    fn a_named_subdomain_of_an_alias_goes_on_to_the_alias() {
+        let list = source(0, &[recipient("dev@d.b.example"), recipient("only@b.example"), recipient("anna@a.example")]);
+        let alias = Policy { subdomains: true, same_as: Some(b"x.a.example"[..].into()), ..Policy::default() };
+        let main = Policy { subdomains: true, ..Policy::default() };
+        let snapshot = snapshot(vec![list], vec![group(&["b.example"], alias), group(&["a.example"], main)]);
+        for name in ["dev", "only", "anna"] {
+            assert_eq!(ask(&snapshot, &format!("{name}@d.b.example")).0, Exists, "{name}");
+        }
+        assert_eq!(ask(&snapshot, "dev@e.b.example").0, Absent);
+    }
+
+    #[test]
+    fn aliases_in_a_circle_and_long_chains_end() {
+        let to = |main: &str| Policy { same_as: Some(main.as_bytes().into()), subdomains: true, ..Policy::default() };
+        let deep: Vec<String> = (0..12).map(|n| format!("anna{n}@{}a.example", "x.".repeat(n))).collect();
+        let list = source(0, &deep.iter().map(|address| recipient(address)).collect::<Vec<_>>());
+        let snapshot =
+            snapshot(vec![list], vec![group(&["a.example"], to("b.example")), group(&["b.example"], to("a.example"))]);
+        assert_eq!(ask(&snapshot, "nobody@a.example").0, Absent);
+        assert_eq!(ask(&snapshot, "anna0@b.example").0, Exists);
+        assert_eq!(ask(&snapshot, &format!("anna0@{}a.example", "x.".repeat(11))).0, Exists);
+    }
+
+    #[test]
+    fn each_domain_is_asked_in_the_case_in_which_it_is_listed() {
+        let items = [recipient("Anna@a.example"), recipient("Bea@d.a.example"), recipient("Eve@b.example")];
+        let mut builder = Builder::new(key(), true, Domains::from([b"a.example"[..].into()]));
+        items.iter().for_each(|item| builder.add(item).expect("a fit item"));
+        let list = Source { name: "list".into(), priority: 0, content: Some(Arc::new(builder.finish(|_| {}))) };
+        let main = Policy { case_sensitive: true, subdomains: true, ..Policy::default() };
+        let alias = Policy { same_as: Some(b"a.example"[..].into()), ..Policy::default() };
+        let snapshot = snapshot(vec![list], vec![group(&["a.example"], main), group(&["b.example"], alias)]);
+        for (address, verdict) in [
+            ("Anna@a.example", Exists),
+            ("anna@a.example", Absent),
+            ("Anna+x@d.a.example", Exists),
+            ("Bea@d.a.example", Exists),
+            ("bea@d.a.example", Exists),
+            ("Anna@b.example", Exists),
+            ("anna@b.example", Absent),
+            ("EVE@b.example", Exists),
+            ("PostMaster@a.example", Exists),
+        ] {
+            assert_eq!(ask(&snapshot, address).0, verdict, "{address}");
+        }
+    }
+
+    #[test]
+    fn implied_subdomains_go_on_to_their_parent() {
+        let list = source(0, &[recipient("anna@a.example"), recipient("dev@d.a.example")]);
+        let implied = Policy { subdomains: true, ..Policy::default() };
+        let snapshot = Snapshot::new(key(), vec![list], vec![], true, implied);
+        assert_eq!(ask(&snapshot, "anna@d.a.example").0, Exists);
+        assert_eq!(ask(&snapshot, "anna@e.a.example").0, Exists);
+    }
+
+    #[test]
+    fn any_boundary_makes_a_detail_for_the_domain() {
+        let list = source(0, &[accept(Key::Detail { local: b"", domain: b"a.example", required: true })]);
+        let snapshot = snapshot(vec![list], vec![]);
+        for (address, verdict) in [("x+y", Exists), ("x+y+", Exists), ("x+", Absent), ("+y", Absent), ("x", Absent)] {
+            assert_eq!(ask(&snapshot, &format!("{address}@a.example")).0, verdict, "{address}");
+        }
     }
 }

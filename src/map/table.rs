@@ -135,22 +135,23 @@ impl Table {
         None
     }
 
-    /// Every entry, in the order in which it was added. A record that lost to an earlier one of the same key is not an
+    /// Every entry with its number, in the order in which it was added. A record that lost to an earlier one of the same key is not an
     /// entry: it is still in the arena, so each record is looked up to see whether it is the one that is found.
     pub fn records<'a>(
         &'a self,
         key: &'a RandomState,
         domain_of: impl Fn(ClassNumber) -> DomainNumber + 'a,
-    ) -> impl Iterator<Item = Record<'a>> {
-        let mut next = 0;
+    ) -> impl Iterator<Item = (usize, Record<'a>)> {
+        let (mut next, mut count) = (0, 0);
         std::iter::from_fn(move || {
             while next < self.arena.len() {
                 let (offset, record) = (next as u32, Record::at(&self.arena, next as u32));
                 next += record.size();
+                count += 1;
                 let hash = LocalHash::of(record.local, key);
                 let found = self.find_record(hash, domain_of(record.class), record.local, &domain_of);
                 if found.is_some_and(|(at, _)| at == offset) {
-                    return Some(record);
+                    return Some((count - 1, record));
                 }
             }
             None

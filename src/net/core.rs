@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::session::READ;
-use crate::config::Limits;
+use crate::config::{Limits, ListenProtocol};
 use crate::logging::Logger;
 use crate::map::Scratch;
 use crate::proto::detect::Dialect;
@@ -37,11 +37,22 @@ pub struct Core {
     pub reload_wanted: bool,
     /// Sessions open.
     pub sessions: usize,
-    /// Where we listen.
-    pub endpoints: Vec<String>,
+    /// Where requests come in, for those who want to know.
+    pub listening: Vec<Listening>,
     /// The log, which counts what it could not say.
     pub logger: &'static Logger,
     scratch: Scratch,
+}
+
+/// A listener as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Where.
+    pub on: String,
+    /// What is spoken.
+    pub protocol: ListenProtocol,
+    /// The map of requests that name none.
+    pub default_map: String,
 }
 
 /// One buffer each for what is read and what is written, for all sessions.
@@ -68,7 +79,7 @@ impl Core {
             buffers: Buffers::default(),
             reload_wanted: false,
             sessions: 0,
-            endpoints: Vec::new(),
+            listening: Vec::new(),
             logger,
             scratch: Scratch::default(),
         };

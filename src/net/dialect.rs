@@ -54,7 +54,9 @@ pub enum Next {
     More,
     /// There is more to do than the budget allows.
     Again,
-    /// Nothing that follows has a meaning.
+    /// The peer has all that it asked for: close.
+    Finish,
+    /// The protocol is broken, nothing that follows has a meaning: close.
     Close,
     /// The answer comes when the reload ends.
     Reload,
@@ -247,7 +249,7 @@ fn milter_packet(machine: &mut milter::Machine, input: &[u8], batch: &mut Batch<
             });
             Done::Answered(size)
         }
-        Ok(Step::Close) => Done::Last(Next::Close),
+        Ok(Step::Close) => Done::Last(Next::Finish),
         Err(_) => {
             core.stats.count_violation(Dialect::Milter);
             Done::Last(Next::Close)
@@ -269,7 +271,7 @@ fn http_request(input: &[u8], batch: &mut Batch<'_>) -> Done {
     match http::decode(input, &core.proto_limits) {
         Ok(None) => Done::Unfinished,
         Ok(Some((request, _))) => Done::Last(match pages::respond(&request, front.control, core, out) {
-            Page::Written => Next::Close,
+            Page::Written => Next::Finish,
             Page::AfterReload => Next::Reload,
         }),
         Err(error) => {

@@ -1,12 +1,12 @@
 //! What is shown to people and programs over HTTP: metrics, health, status; and the commands of the control socket.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::core::Core;
 use crate::proto::http::{self, Method, Request};
-use crate::reload::{Report, SourceReport};
+use crate::reload::{FileReport, Report, SourceReport, seconds};
 use crate::stats::{DIALECTS, Ended, Outcome};
 
 /// JSON's media type.
@@ -98,7 +98,6 @@ pub fn status(core: &Core) -> Value {
         "state": state(core),
         "started": seconds(Some(core.started_at)),
         "uptime_seconds": core.now.saturating_duration_since(core.started).as_secs(),
-        "listening": core.endpoints,
         "sessions": core.sessions,
         "requests": core.stats.total(),
         "loads": report.serial,
@@ -109,39 +108,14 @@ pub fn status(core: &Core) -> Value {
         "recipients": report.recipients,
         "memory_bytes": report.heap_bytes,
         "complete": core.directory.snapshot().is_complete(),
-        "sources": report.sources.iter().map(source).collect::<Vec<_>>(),
-        "files": report.files.iter().map(|file| json!({
-            "path": file.path.to_string_lossy(),
-            "for": file.what,
-            "state": file.state.name(),
-            "error": file.error,
-            "entries": file.entries,
+        "sources": report.sources.iter().map(SourceReport::to_json).collect::<Vec<_>>(),
+        "files": report.files.iter().map(FileReport::to_json).collect::<Vec<_>>(),
+        "listeners": core.listening.iter().map(|listening| json!({
+            "on": listening.on,
+            "protocol": listening.protocol.word(),
+            "default_map": listening.default_map,
         })).collect::<Vec<_>>(),
         "maps": core.directory.maps().iter().map(|map| &*map.name).collect::<Vec<_>>(),
-    })
-}
-
-fn source(source: &SourceReport) -> Value {
-    json!({
-        "name": source.name,
-        "origin": source.origin,
-        "state": source.state.name(),
-        "error": source.error,
-        "format": source.format.map(|format| format.name()),
-        "recipients": source.recipients,
-        "foreign": source.foreign,
-        "lines": source.lines,
-        "bad_lines": source.findings.fault_count,
-        "first_bad_lines": source.findings.faults.iter().map(|fault| json!({
-            "line": fault.line, "text": fault.text, "why": fault.why,
-        })).collect::<Vec<_>>(),
-        "duplicates": source.findings.duplicates,
-        "left_out": source.findings.skips.iter().map(|(why, count)| (why.name(), *count)).collect::<std::collections::BTreeMap<_, _>>(),
-        "warnings": source.findings.notes.iter().map(|(line, note)| json!({
-            "line": line, "text": note.to_string(),
-        })).collect::<Vec<_>>(),
-        "taken": seconds(source.taken_at),
-        "modified": seconds(source.modified),
     })
 }
 
@@ -152,10 +126,6 @@ fn state(core: &Core) -> &'static str {
         (_, true) => "ok",
         (_, false) => "degraded",
     }
-}
-
-fn seconds(time: Option<std::time::SystemTime>) -> Option<u64> {
-    time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs())
 }
 
 /// Everything that `rcptmapd stats` shows.

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
 
-use super::core::Core;
+use super::core::{Core, Listening};
 use super::listener::{Accepted, Front, Listener, PAUSE};
 use super::pages;
 use super::session::{Session, Turn};
@@ -281,9 +281,25 @@ impl Server {
         let entry = self.listeners.vacant_entry();
         let slot = entry.key();
         listener.register(self.poll.registry(), Subject::Listener(slot as u32).token())?;
+        if listener.listen.is_some() {
+            log::info!("listening on {}", listener.endpoint());
+        }
         entry.insert(listener);
-        self.core.endpoints = self.listeners.iter().map(|(_, listener)| listener.endpoint().to_string()).collect();
+        self.note_listeners();
         Ok(slot)
+    }
+
+    /// Puts down where requests come in.
+    fn note_listeners(&mut self) {
+        let shown = |listener: &Listener| {
+            let listen = listener.listen.as_ref()?;
+            Some(Listening {
+                on: listener.endpoint().to_string(),
+                protocol: listen.protocol,
+                default_map: listen.default_map.clone(),
+            })
+        };
+        self.core.listening = self.listeners.iter().filter_map(|(_, listener)| shown(listener)).collect();
     }
 
     fn accept_where_ready(&mut self) {
@@ -556,6 +572,7 @@ impl Server {
         for slot in gone {
             self.close_listener(slot);
         }
+        self.note_listeners();
         self.config = config;
         self.set_capacity();
     }

@@ -75,6 +75,8 @@ pub struct Session {
     backlog: bool,
     /// Nothing more is answered.
     closing: bool,
+    /// The peer broke the protocol.
+    broken: bool,
     /// The loop's bookkeeping.
     pub place: Place,
 }
@@ -112,6 +114,7 @@ impl Session {
             eof: false,
             backlog: false,
             closing: false,
+            broken: false,
             place: Place { generation, ..Place::default() },
         }
     }
@@ -164,7 +167,7 @@ impl Session {
             Phase::Idle => Ended::Idle,
             Phase::Request => Ended::RequestTimeout,
             Phase::Output | Phase::Reload => Ended::OutputTimeout,
-            Phase::Linger => Ended::Error,
+            Phase::Linger => self.end(),
         }
     }
 
@@ -230,7 +233,12 @@ impl Session {
                 self.enter(Phase::Request, core.now);
             }
             let written = self.write(&buffers.write)?;
-            self.closing = advance.next == Next::Close || (self.eof && advance.next == Next::More);
+            self.broken = advance.next == Next::Close;
+            self.closing = match advance.next {
+                Next::Finish | Next::Close => true,
+                Next::More => self.eof,
+                Next::Again | Next::Reload => false,
+            };
             if advance.next == Next::Reload {
                 self.enter(Phase::Reload, core.now);
                 return Ok(Turn::Wait);
@@ -324,7 +332,7 @@ impl Session {
     /// Everything is answered and written: close, but not before the peer's bytes are read.
     fn finish(&mut self, now: Instant) -> io::Result<Turn> {
         if self.eof {
-            return Ok(Turn::Close(Ended::Finished));
+            return Ok(Turn::Close(self.end()));
         }
         self.stream.shutdown_write()?;
         self.input = Vec::new();
@@ -333,12 +341,16 @@ impl Session {
         Ok(Turn::Again)
     }
 
+    fn end(&self) -> Ended {
+        if self.broken { Ended::Error } else { Ended::Finished }
+    }
+
     fn linger(&mut self, buffers: &mut Buffers) -> io::Result<Turn> {
         // A bounded number of reads: who sends without end is cut off by the deadline, and stalls nobody meanwhile.
         for _ in 0..4 {
             self.read(&mut buffers.read[..READ])?;
             if self.eof {
-                return Ok(Turn::Close(Ended::Error));
+                return Ok(Turn::Close(self.end()));
             }
             if !self.readable {
                 return Ok(Turn::Wait);

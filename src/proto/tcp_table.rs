@@ -108,7 +108,7 @@ pub fn encode(reply: &Reply<'_>, out: &mut Vec<u8>) {
         }
     }
     // a blank at the end must not be one that a reader takes for decoration
-    if out.last() == Some(&b' ') {
+    if out.len() > start + 4 && out.last() == Some(&b' ') {
         out.pop();
         push_percent(b' ', out);
     }
@@ -184,6 +184,7 @@ mod tests {
         assert_eq!(encoded(Reply::Ok(Value::Bytes(b" "))), "200 %20\n");
         assert_eq!(encoded(Reply::NotFound), "500 unknown\n");
         assert_eq!(encoded(Reply::Temp(b"100% down")), "400 100%25 down\n");
+        assert_eq!(encoded(Reply::Temp(b"")), "400 \n");
         assert_eq!(encoded(Reply::UnknownMap(b"nomap")), "400 unknown map nomap\n");
         assert_eq!(encoded(Reply::Ok(Value::Bytes(&[b'%'; 1400]))), "400 value too long\n");
     }

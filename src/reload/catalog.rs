@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::read::{self, Findings, Request, SourceError, Taken};
+use super::read::{self, Findings, ReadAs, Request, SourceError, Taken};
 use crate::config::{self, Config, MapKind, MapValue, Origin, Wrapper};
 use crate::map::{Builder, Content, DomainGroup, Domains, HashKey, Mode, Policy, Snapshot, Source};
 use crate::resolve::{Directory, Kind, Map, ValueOf};
@@ -252,14 +252,14 @@ impl Catalog {
         };
         let request = Request {
             path,
-            format: source.format.parse().ok(),
+            read_as: source.format.map_or(ReadAs::Detected, ReadAs::List),
             options: &options,
             min_entries: source.min_entries,
             keep_lines: self.keep_lines,
         };
         // An access file's own words (DISCARD) count whether or not some map serves values.
         read::read(&request, |format| {
-            let keep_values = wants_values || format == Format::Access;
+            let keep_values = wants_values || format == Some(Format::Access);
             Builder::new(self.key.clone(), keep_values, case_sensitive.clone())
         })
     }
@@ -271,7 +271,7 @@ impl Catalog {
             state: State::Taken,
             error: None,
             may_pass: false,
-            format: Some(taken.format),
+            format: taken.format,
             why: taken.why,
             also: taken.also,
             recipients: taken.content.len(),
@@ -335,7 +335,7 @@ impl Catalog {
     }
 
     fn domain_file(&mut self, path: &Path, files: &mut Vec<FileReport>) -> Option<Arc<Vec<Box<[u8]>>>> {
-        let read = self.read_file(path, Format::Domains, false).map(|taken| {
+        let read = self.read_file(path, ReadAs::List(Format::Domains), false).map(|taken| {
             let names = taken.content.domains().map(|(name, _)| name.into()).collect();
             self.domain_files.insert(path.into(), Arc::new(names));
         });
@@ -362,16 +362,16 @@ impl Catalog {
     }
 
     fn table(&mut self, path: &Path, name: &str, files: &mut Vec<FileReport>) -> Option<Arc<Content>> {
-        let read = self.read_file(path, Format::Table, true);
+        let read = self.read_file(path, ReadAs::Table, true);
         let read = read.map(|taken| self.tables.insert(path.into(), Arc::new(taken.content)));
         let kept = self.tables.get(path).cloned();
         files.push(file_report(path, name, read.err(), kept.as_ref().map(|table| table.pairs().len())));
         kept
     }
 
-    fn read_file(&self, path: &Path, format: Format, keep_values: bool) -> Result<Taken, SourceError> {
+    fn read_file(&self, path: &Path, read_as: ReadAs, keep_values: bool) -> Result<Taken, SourceError> {
         let options = Options::default();
-        let request = Request { path, format: Some(format), options: &options, min_entries: 1, keep_lines: false };
+        let request = Request { path, read_as, options: &options, min_entries: 1, keep_lines: false };
         read::read(&request, |_| Builder::new(self.key.clone(), keep_values, Domains::new()))
     }
 }

@@ -5,6 +5,7 @@
 //! more load. What could not be read is tried again by itself, with growing pauses.
 
 mod catalog;
+mod json;
 mod read;
 mod saved;
 
@@ -17,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use catalog::{Catalog, FileReport, Report, SourceReport, State};
+pub use json::seconds;
 pub use read::{Conflict, FaultLine, Findings, SourceError};
 
 use crate::config::{Config, Overrides};

@@ -154,8 +154,8 @@ pub struct Conflict {
 pub struct Taken {
     /// What it lists.
     pub content: Content,
-    /// Its format.
-    pub format: Format,
+    /// Its format; `None`: a table.
+    pub format: Option<Format>,
     /// Why that format, when it was found out.
     pub why: Option<String>,
     /// Formats that would fit as well.
@@ -170,12 +170,23 @@ pub struct Taken {
     pub lines: Vec<u32>,
 }
 
+/// What a file is read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAs {
+    /// A list in the format that its content shows.
+    Detected,
+    /// A list in this format.
+    List(Format),
+    /// Keys and values that are served as they are.
+    Table,
+}
+
 /// How a source is to be read.
 pub struct Request<'a> {
     /// Where.
     pub path: &'a Path,
-    /// `None`: find out.
-    pub format: Option<Format>,
+    /// As what.
+    pub read_as: ReadAs,
     /// For the parser.
     pub options: &'a Options,
     /// Fewer entries than this are an error.
@@ -185,19 +196,22 @@ pub struct Request<'a> {
 }
 
 /// Reads a source into a builder.
-pub fn read(request: &Request<'_>, builder: impl FnOnce(Format) -> Builder) -> Result<Taken, SourceError> {
+pub fn read(request: &Request<'_>, builder: impl FnOnce(Option<Format>) -> Builder) -> Result<Taken, SourceError> {
     let path = request.path;
     let mut file = open(path)?;
     let before = file.metadata().map_err(|e| unreadable(path, &e))?;
     let mut chunk = vec![0; CHUNK];
     let mut filled = fill(&mut file, &mut chunk[..HEAD]).map_err(|e| unreadable(path, &e))?;
-    let detection = match request.format {
-        Some(_) => None,
-        None => Some(source::detect(&chunk[..filled], &path.to_string_lossy())),
+    let (format, detection) = match request.read_as {
+        ReadAs::Table => (None, None),
+        ReadAs::List(format) => (Some(format), None),
+        ReadAs::Detected => {
+            let found = source::detect(&chunk[..filled], &path.to_string_lossy());
+            (Some(found.format), Some(found))
+        }
     };
-    let format = request.format.or(detection.as_ref().map(|found| found.format)).unwrap_or(Format::Plain);
+    let mut parser = format.map_or_else(Parser::table, |format| Parser::new(format, request.options));
     let mut intake = Intake::new(builder(format), request.keep_lines);
-    let mut parser = Parser::new(format, request.options);
     while filled > 0 {
         parser
             .feed(&chunk[..filled], &mut intake)
@@ -286,7 +300,7 @@ impl Intake {
             findings.duplicates += 1;
             if twice.lost.entry != twice.kept && findings.conflicts.len() < KEPT_FAULTS {
                 findings.conflicts.push(Conflict {
-                    line: lines.get(twice.number).copied(),
+                    line: lines.get(twice.lost.number).copied(),
                     key: crate::map::KeyText(twice.lost.key).to_string(),
                     lost: twice.lost.entry.to_string(),
                     kept: twice.kept.to_string(),

@@ -65,7 +65,7 @@ pub(super) fn is_refusal(value: &[u8]) -> bool {
 
 /// `[550 ][5.1.1 ]text`, perhaps in quotes. A status inside the text wins over `status`, the class of the reply code
 /// over that of the status.
-fn said(text: &str, status: Option<&str>) -> Option<Reply> {
+pub(super) fn said(text: &str, status: Option<&str>) -> Option<Reply> {
     let text = text.trim();
     let text = std::str::from_utf8(unquoted(text.as_bytes())).unwrap_or(text).trim();
     let (number, rest) = match code(text) {

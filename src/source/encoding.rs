@@ -3,7 +3,7 @@
 //! The first bytes decide; files that are no text at all are refused by their magic numbers, with advice. UTF-8 and
 //! any other 8-bit text pass through untouched and uncopied: whether they are valid is never asked of a list.
 
-use super::{Binary, Refused};
+use super::{Binary, Refused, cdb};
 
 /// How the text of a list is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,13 +185,14 @@ fn binary(head: &[u8]) -> Option<Binary> {
         || head.starts_with(b"BZh")
     {
         Some(Binary::Compressed)
+    } else if head.len() >= HEAD && head.get(..HEAD).is_some_and(cdb::in_row) {
+        Some(Binary::Cdb)
     } else {
         None
     }
 }
 
 /// Windows-1252, which old scripts write, as UTF-8. Valid UTF-8 stays what it is (`None`).
-#[allow(dead_code)] // for exports of Windows scripts, to come
 pub(super) fn windows_1252(text: &[u8]) -> Option<Vec<u8>> {
     if text.is_ascii() || std::str::from_utf8(text).is_ok() {
         return None;

@@ -98,7 +98,11 @@ pub enum Skip {
     NoAddress,
     /// `*.test-google-a.com`.
     TestAddress,
-    /// Neither known as valid nor as invalid.
+    /// A default route, or one of a single address.
+    Route,
+    /// Known as invalid, by a cache that may be old.
+    Invalid,
+    /// Known neither as valid nor as invalid.
     Undecided,
 }
 
@@ -117,6 +121,8 @@ impl Skip {
             Skip::Banner => "banner",
             Skip::NoAddress => "no address",
             Skip::TestAddress => "test address",
+            Skip::Route => "route",
+            Skip::Invalid => "invalid",
             Skip::Undecided => "undecided",
         }
     }

@@ -23,10 +23,8 @@ pub(super) enum Join {
     /// comments in between don't count, and the reader never sees them.
     Blank,
     /// As LDIF has it: exactly one blank at the beginning is dropped, and what follows is joined without any.
-    #[allow(dead_code)] // to come
     Fold,
     /// No text and no lines.
-    #[allow(dead_code)] // to come
     Raw,
 }
 

@@ -13,16 +13,32 @@
 
 mod access;
 mod action;
+mod ad_export;
+mod aliases;
+mod backlist;
+mod base64;
+mod cdb;
+mod csv;
 mod detect;
 mod digest;
 mod domains;
 mod encoding;
 mod item;
+mod ldif;
 mod lines;
+mod lsearch;
+mod mailertable;
+mod mailman;
+mod passwd;
 mod plain;
 mod postmap;
+mod proxy;
+mod qmail;
+mod rcptto;
 mod syntax;
 mod table;
+mod userdb;
+mod virtusertable;
 
 use std::fmt;
 use std::str::FromStr;
@@ -77,6 +93,7 @@ macro_rules! formats {
         #[derive(Debug)]
         enum AnyReader {
             $($format($reader),)*
+            Table(table::Table),
         }
 
         impl AnyReader {
@@ -92,6 +109,7 @@ macro_rules! formats {
             ($any:expr, $bound:ident => $body:expr) => {
                 match $any {
                     $(AnyReader::$format($bound) => $body,)*
+                    AnyReader::Table($bound) => $body,
                 }
             };
         }
@@ -107,8 +125,46 @@ formats! {
     Access, "access", access::Access;
     /// One domain a line: relay-domains, virtuserdomain, rcpthosts.
     Domains, "domains", domains::Domains;
-    /// Keys and values that a map serves as they are; says nothing about recipients.
-    Table, "table", table::Table;
+    /// sendmail virtusertable.
+    Virtusertable, "virtusertable", virtusertable::Virtusertable;
+    /// sendmail mailertable, for its domains.
+    Mailertable, "mailertable", mailertable::Mailertable;
+    /// Postfix transport map, for its domains.
+    Transport, "transport", mailertable::Transport;
+    /// aliases(5).
+    Aliases, "aliases", aliases::Aliases;
+    /// sendmail user database, as text.
+    Userdb, "userdb", userdb::Userdb;
+    /// qmail goodrcptto.
+    Goodrcptto, "goodrcptto", rcptto::Goodrcptto;
+    /// qmail badrcptto: recipients that are refused.
+    Badrcptto, "badrcptto", rcptto::Badrcptto;
+    /// qmail validrcptto.
+    Validrcptto, "validrcptto", rcptto::Validrcptto;
+    /// qmail virtualdomains, for its domains.
+    Virtualdomains, "virtualdomains", qmail::Virtualdomains;
+    /// qmail users/assign.
+    UsersAssign, "users-assign", qmail::UsersAssign;
+    /// control/recipients of s/qmail and indimail.
+    QmailRecipients, "qmail-recipients", qmail::Recipients;
+    /// What an Active Directory script prints: `alias: SMTP:anna@example.org`.
+    AdExport, "ad-export", ad_export::AdExport;
+    /// LDIF, as of ldapsearch.
+    Ldif, "ldif", ldif::Ldif;
+    /// CSV exports of Exchange, Microsoft 365 and Google Workspace.
+    Csv, "csv", csv::Csv;
+    /// The files that Mailman writes for an MTA.
+    Mailman, "mailman", mailman::Mailman;
+    /// passwd(5).
+    Passwd, "passwd", passwd::Passwd;
+    /// Dovecot passwd-file.
+    PasswdFile, "passwd-file", passwd::PasswdFile;
+    /// Exim lsearch, cPanel valiases.
+    Lsearch, "lsearch", lsearch::Lsearch;
+    /// Verdicts that an earlier call-ahead has saved.
+    Backlist, "backlist", backlist::Backlist;
+    /// Constant database.
+    Cdb, "cdb", cdb::Cdb;
 }
 
 impl fmt::Display for Format {
@@ -141,7 +197,16 @@ pub struct Parser {
 impl Parser {
     /// A parser for one source.
     pub fn new(format: Format, options: &Options) -> Parser {
-        Parser { decoder: Decoder::new(), lines: Lines::new(), reader: AnyReader::new(format, options) }
+        Parser::of(AnyReader::new(format, options))
+    }
+
+    /// A parser of any key-value table, which says nothing but pairs: for `table` maps and next hops.
+    pub fn table() -> Parser {
+        Parser::of(AnyReader::Table(table::Table))
+    }
+
+    fn of(reader: AnyReader) -> Parser {
+        Parser { decoder: Decoder::new(), lines: Lines::new(), reader }
     }
 
     /// Takes the next chunk, of any size, cut anywhere.
@@ -183,6 +248,43 @@ fn finish<R: Reader, S: Sink>(
     }
     reader.end(lines.number(), lines.ended(), sink)?;
     Ok(Summary { lines: lines.number(), had_end_mark: lines.ended(), encoding: decoder.encoding() })
+}
+
+/// A key-value table that was read as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Its rows, in order.
+    pub rows: Vec<Row>,
+    /// The lines that are none, and why.
+    pub faults: Vec<(u32, Fault)>,
+}
+
+/// A row of a key-value table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its line.
+    pub line: u32,
+    /// The key, as written.
+    pub key: Vec<u8>,
+    /// The value, whole.
+    pub value: Vec<u8>,
+}
+
+/// Reads a table that is at hand as a whole: mailertable, transport map, any other.
+pub fn table(text: &[u8]) -> Result<Table, Refused> {
+    let mut parser = Parser::table();
+    let mut sink = Collector::default();
+    parser.feed(text, &mut sink)?;
+    parser.finish(&mut sink)?;
+    let mut table = Table::default();
+    for event in sink.events {
+        match event {
+            Event::Pair { line, key, value } => table.rows.push(Row { line, key, value }),
+            Event::Fault { line, fault, .. } => table.faults.push((line, fault)),
+            _ => {}
+        }
+    }
+    Ok(table)
 }
 
 #[cfg(test)]

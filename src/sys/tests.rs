@@ -186,19 +186,23 @@ fn another_kind_of_socket_is_left_alone() {
 #[test]
 fn many_that_start_at_once_get_one_socket() {
     let folder = folder();
-    let path = folder.path().join("s");
-    drop(UnixListener::bind(&path).expect("a stale one"));
-    let results: Vec<bool> = std::thread::scope(|scope| {
-        let starts: Vec<_> = (0..8)
-            .map(|_| {
-                let path = &path;
-                scope.spawn(move || bind_one(&unix_at(path)))
-            })
-            .collect();
-        let bound: Vec<_> = starts.into_iter().map(|t| t.join().expect("a result")).collect();
-        bound.iter().map(Result::is_ok).collect() // the winner stays until all are done
-    });
-    assert_eq!(results.iter().filter(|ok| **ok).count(), 1, "{results:?}");
+    for round in 0..50 {
+        let path = folder.path().join(round.to_string());
+        drop(UnixListener::bind(&path).expect("a stale one"));
+        let start = std::sync::Barrier::new(8);
+        let bound: Vec<_> = std::thread::scope(|scope| {
+            let one = || {
+                start.wait();
+                bind_one(&unix_at(&path))
+            };
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+            starts.into_iter().map(|t| t.join().expect("a result")).collect()
+        });
+        let winners: Vec<_> = bound.iter().flatten().collect();
+        assert_eq!(winners.len(), 1, "round {round}");
+        let _client = UnixStream::connect(&path).expect("the winner's");
+        assert!(winners.iter().all(|b| accept(b)), "round {round}");
+    }
 }
 
 #[test]

@@ -3,16 +3,24 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use nix::unistd::User;
+
 use super::poll_until;
 
+/// The user that the daemon becomes; owns the folder of the socket, as the service manager makes it.
+const USER: &str = "nobody";
 /// The port that the snippets name; free in every network namespace.
 const PORT: u16 = 8910;
 /// Name of the socket in [`Files::sockets`].
 const SOCKET: &str = "rcptmapd.sock";
+
+/// Is answered with OK as soon as the daemon knows anything, whatever its lists hold.
+const READY: &str = "rcpt postmaster@example.com\n";
 
 /// The recipient list of a fresh [`Files`].
 pub const RECIPIENTS: &str = "\
@@ -37,13 +45,15 @@ impl Files {
     pub fn new(dir: &Path) -> io::Result<Files> {
         let files = Files { dir: dir.to_owned() };
         fs::create_dir_all(files.sockets())?;
+        let user = User::from_name(USER)?.expect("every system has this account");
+        chown(files.sockets(), Some(user.uid.as_raw()), None)?;
         fs::write(files.recipients(), RECIPIENTS)?;
         fs::write(files.access(), ACCESS)?;
         fs::write(
             files.configuration(),
             format!(
                 r#"
-user = "root"
+user = "{USER}"
 state_dir = ""
 control = ""
 [log]
@@ -91,6 +101,16 @@ names = ["example.com"]
         self.sockets().join(SOCKET)
     }
 
+    /// What the daemon printed so far, over all its starts, for people.
+    pub fn said(&self) -> String {
+        let printed = fs::read(self.printed()).unwrap_or_default();
+        format!("--- daemon\n{}", String::from_utf8_lossy(&printed))
+    }
+
+    fn printed(&self) -> PathBuf {
+        self.dir.join("printed")
+    }
+
     fn configuration(&self) -> PathBuf {
         self.dir.join("rcptmapd.toml")
     }
@@ -112,17 +132,15 @@ pub struct Daemon {
     /// Takes the names of signals, one a line; the daemon is killed when it closes.
     signals: Option<ChildStdin>,
     files: Files,
-    printed: PathBuf,
 }
 
-/// Starts the daemon over `dir`'s files and waits until it answers, be it that it knows nothing yet.
+/// Starts the daemon over `dir`'s files and waits until it has read what there is to read.
 pub fn start_daemon(dir: &Path) -> Daemon {
     let files = Files { dir: dir.to_owned() };
-    let printed = dir.join("printed");
-    let output = File::options().create(true).append(true).open(&printed).expect("the folder is ours");
+    let output = File::options().create(true).append(true).open(files.printed()).expect("the folder is ours");
     let mut child = Command::new("sh")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/warden.sh"))
-        .arg(program())
+        .arg(env!("CARGO_BIN_EXE_rcptmapd"))
         .args(["serve", "-c"])
         .arg(files.configuration())
         .stdin(Stdio::piped())
@@ -131,16 +149,13 @@ pub fn start_daemon(dir: &Path) -> Daemon {
         .spawn()
         .expect("sh is on every system");
     let signals = child.stdin.take();
-    let mut daemon = Daemon { child, signals, files, printed };
-    poll_until("the daemon answers", || {
-        assert!(!daemon.ended(), "the daemon ended at once:\n{}", daemon.said());
-        TcpStream::connect(("127.0.0.1", PORT)).is_ok() && daemon.files.ask("rcpt postmaster@example.com\n").is_ok()
+    let mut daemon = Daemon { child, signals, files };
+    poll_until("the daemon has read its lists", || {
+        assert!(!daemon.ended(), "the daemon ended at once:\n{}", daemon.files.said());
+        TcpStream::connect(("127.0.0.1", PORT)).is_ok()
+            && daemon.files.ask(READY).is_ok_and(|reply| reply.starts_with("OK "))
     });
     daemon
-}
-
-fn program() -> PathBuf {
-    std::env::var_os("STANDIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rcptmapd")), PathBuf::from)
 }
 
 impl Daemon {
@@ -156,12 +171,6 @@ impl Daemon {
     pub fn stop(mut self) {
         self.signal("TERM");
         poll_until("the daemon has ended", || self.ended());
-    }
-
-    /// What it printed so far, for people.
-    pub fn said(&self) -> String {
-        let printed = fs::read(&self.printed).unwrap_or_default();
-        format!("--- daemon\n{}", String::from_utf8_lossy(&printed))
     }
 
     fn signal(&mut self, name: &str) {

@@ -172,8 +172,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if thread::panicking() {
-            let daemon = self.daemon.as_ref().map_or_else(String::new, Daemon::said);
-            eprintln!("{}\n{daemon}", self.mta.said());
+            eprintln!("{}\n{}", self.mta.said(), self.files.said());
         }
     }
 }

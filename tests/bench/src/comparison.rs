@@ -643,7 +643,7 @@ impl Run {
             ));
         }
         self.table.push(daemon_row(
-            format!("wrong answers of {} during {} reloads", total.during.len(), self.sizes.reloads),
+            format!("wrong answers of {} during {} reloads", total.during.count(), self.sizes.reloads),
             "0".to_owned(),
             format!("{:.1} s a reload", median(&times)),
             "0".to_owned(),

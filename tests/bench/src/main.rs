@@ -135,7 +135,7 @@ fn load_one(options: &LoadOptions) -> Result<()> {
         let pace = paced::Pace { rate, connections: options.connections, duration, spin: process::cores()?.len() > 1 };
         let mut latencies = paced::paced(&target, 1, pace, None)?.quiet;
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|quantile| latencies.quantile_us(quantile));
-        println!("{} requests, all right: p50 {p50:.0}, p99 {p99:.0}, p99.9 {p999:.0} us", latencies.len());
+        println!("{} requests, all right: p50 {p50:.0}, p99 {p99:.0}, p99.9 {p999:.0} us", latencies.count());
         return Ok(());
     }
     let slice = if options.one_shot {

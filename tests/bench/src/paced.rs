@@ -66,7 +66,7 @@ impl Latencies {
     }
 
     /// Number of requests.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 }

@@ -1,0 +1,59 @@
+//! Reports for programs: the same objects in `status`, `check` and `reload`.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::{FileReport, SourceReport};
+
+impl SourceReport {
+    /// The report as JSON.
+    pub fn to_json(&self) -> Value {
+        let findings = &self.findings;
+        json!({
+            "name": self.name,
+            "origin": self.origin,
+            "state": self.state.name(),
+            "error": self.error,
+            "format": self.format.map(|format| format.name()),
+            "format_why": self.why,
+            "formats_also": self.also.iter().map(|format| format.name()).collect::<Vec<_>>(),
+            "recipients": self.recipients,
+            "foreign": self.foreign,
+            "lines": self.lines,
+            "bad_lines": findings.fault_count,
+            "first_bad_lines": findings.faults.iter().map(|fault| json!({
+                "line": fault.line, "text": fault.text, "why": fault.why,
+            })).collect::<Vec<_>>(),
+            "duplicates": findings.duplicates,
+            "conflicts": findings.conflicts.iter().map(|conflict| json!({
+                "line": conflict.line, "key": conflict.key, "not_in_force": conflict.lost, "in_force": conflict.kept,
+            })).collect::<Vec<_>>(),
+            "left_out": findings.skips.iter().map(|(why, count)| (why.name(), *count)).collect::<BTreeMap<_, _>>(),
+            "warnings": findings.notes.iter().map(|(line, note)| json!({
+                "line": line, "text": note.to_string(),
+            })).collect::<Vec<_>>(),
+            "taken": seconds(self.taken_at),
+            "modified": seconds(self.modified),
+        })
+    }
+}
+
+impl FileReport {
+    /// The report as JSON.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "path": self.path.to_string_lossy(),
+            "for": self.what,
+            "state": self.state.name(),
+            "error": self.error,
+            "entries": self.entries,
+        })
+    }
+}
+
+/// Seconds since 1970.
+pub fn seconds(time: Option<SystemTime>) -> Option<u64> {
+    time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs())
+}

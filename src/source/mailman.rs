@@ -1,0 +1,187 @@
+//! The files that Mailman writes for an MTA: version 3's postfix_lmtp (hash and regexp style), postfix_domains and
+//! postfix_vmap, version 2's aliases and virtual-mailman.
+//!
+//! What each line is tells itself. Bounces and confirmations come back to addresses with a detail (VERP), so `-bounces`
+//! and `-confirm` exist with every detail.
+
+use super::aliases::{name_and_target, name_key};
+use super::lines::Join;
+use super::syntax::{Shape, is_domain, is_full_domain, is_local, is_prose, key_and_value, shape};
+use super::{Fault, Grant, Item, Key, Options, Reader, Refused, Sink};
+
+#[derive(Debug)]
+pub(super) struct Mailman {
+    domain: Vec<u8>,
+}
+
+impl Reader for Mailman {
+    const JOIN: Join = Join::Blank;
+
+    fn new(options: &Options) -> Mailman {
+        Mailman { domain: options.domain.clone() }
+    }
+
+    fn line<S: Sink>(&mut self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Refused> {
+        if let Err(fault) = self.entry(number, line, sink) {
+            sink.fault(number, line, fault);
+        }
+        Ok(())
+    }
+}
+
+impl Mailman {
+    fn entry<S: Sink>(&self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Fault> {
+        let (key, value) = key_and_value(line)?;
+        if value.is_empty() {
+            return Err(Fault::NoValue);
+        }
+        if let Some(pattern) = key.strip_prefix(b"/^") {
+            let Pattern { locals, domain, detail } = Pattern::parse(pattern).ok_or(Fault::Regexp)?;
+            for local in &locals {
+                let (local, domain) = (local.as_slice(), domain.as_slice());
+                let key = match detail {
+                    true => Key::Detail { local, domain, required: false },
+                    false => Key::Recipient { local, domain },
+                };
+                sink.item(number, Item { key, grant: Grant::Accept { value } });
+            }
+            return Ok(());
+        }
+        let (key, value) = match shape(key) {
+            Ok(Shape::Address { local, domain }) => (Key::Recipient { local, domain }, value),
+            Ok(Shape::At { domain }) => (Key::CatchAll { domain }, value),
+            Ok(Shape::Bare { word }) if is_full_domain(word) && !is_prose(value) => {
+                (Key::Domain { domain: word }, value)
+            }
+            _ => {
+                let (name, target) = name_and_target(line)?;
+                (name_key(name, &self.domain)?, target)
+            }
+        };
+        let grant = Grant::Accept { value };
+        if let Key::Recipient { local, domain } = key
+            && (local.ends_with(b"-bounces") || local.ends_with(b"-confirm"))
+        {
+            sink.item(number, Item { key: Key::Detail { local, domain, required: false }, grant: grant.clone() });
+        }
+        sink.item(number, Item { key, grant });
+        Ok(())
+    }
+}
+
+/// `chess(-(bounces|confirm))?(\+.*)?@lists\.example\.org$/`: no more of regular expressions than Mailman writes.
+struct Pattern {
+    locals: Vec<Vec<u8>>,
+    domain: Vec<u8>,
+    detail: bool,
+}
+
+impl Pattern {
+    fn parse(pattern: &[u8]) -> Option<Pattern> {
+        let pattern = std::str::from_utf8(pattern.strip_suffix(b"$/")?).ok()?;
+        let (local, domain) = pattern.rsplit_once('@')?;
+        let (local, detail) = match local.strip_suffix(r"(\+.*)?") {
+            Some(local) => (local, true),
+            None => (local, false),
+        };
+        let (base, suffixes) = match local.split_once("(-(") {
+            None => (local, vec![""]),
+            Some((base, alternatives)) => match alternatives.strip_suffix("))?") {
+                Some(alternatives) => (base, [""].into_iter().chain(alternatives.split('|')).collect()),
+                None => (base, alternatives.strip_suffix("))")?.split('|').collect()),
+            },
+        };
+        let base = literal(base)?;
+        let with = |suffix: &str| {
+            let suffix = literal(suffix)?;
+            let hyphen: &[u8] = if suffix.is_empty() { b"" } else { b"-" };
+            Some([base.as_slice(), hyphen, &suffix].concat()).filter(|local| is_local(local))
+        };
+        let locals = suffixes.into_iter().map(with).collect::<Option<Vec<_>>>()?;
+        Some(Pattern { locals, domain: literal(domain).filter(|domain| is_domain(domain))?, detail })
+    }
+}
+
+/// The text that a piece of a pattern stands for, if it stands for one.
+fn literal(pattern: &str) -> Option<Vec<u8>> {
+    let mut text = Vec::with_capacity(pattern.len());
+    let mut bytes = pattern.bytes();
+    while let Some(b) = bytes.next() {
+        match b {
+            b'\\' => text.push(bytes.next().filter(|b| !b.is_ascii_alphanumeric())?),
+            b'.' | b'*' | b'+' | b'?' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'|' | b'^' | b'$' => return None,
+            _ => text.push(b),
+        }
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::source::{Format, digest};
+
+    fn events(text: &str) -> Vec<String> {
+        digest(Format::Mailman, text.as_bytes()).events.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn version_3() {
+        assert_eq!(
+            events(
+                "# AUTOMATICALLY GENERATED BY MAILMAN\nchess@lists.example.org               lmtp:[127.0.0.1]:8024\n\
+                 chess-bounces@lists.example.org       lmtp:[127.0.0.1]:8024\nchess-join@lists.example.org lmtp:[127.0.0.1]:8024\n\
+                 lists.example.org lists.example.org\nchess@alias.example.org chess@lists.example.org\netc...\nand so on\n"
+            ),
+            [
+                "2 recipient chess@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "3 detail chess-bounces+*@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "3 recipient chess-bounces@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "4 recipient chess-join@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "5 domain lists.example.org = lists.example.org",
+                "6 recipient chess@alias.example.org = chess@lists.example.org",
+                "7 fault NoValue | etc...",
+                "8 fault Fields | and so on",
+            ]
+        );
+    }
+
+    #[test]
+    fn version_3_with_patterns() {
+        assert_eq!(
+            events(
+                "/^chess(-(bounces|confirm))?(\\+.*)?@lists\\.example\\.org$/   lmtp:[127.0.0.1]:8024\n\
+                 /^go\\-club(-(join|leave))@lists\\.example\\.org$/ lmtp:x\n/^go@lists\\.example\\.org$/ lmtp:x\n\
+                 /^.*@lists\\.example\\.org$/ lmtp:x\n/^a@b/ lmtp:x\n/^a(b|c)?@b\\.c$/ lmtp:x\n"
+            ),
+            [
+                "1 detail chess+*@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "1 detail chess-bounces+*@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "1 detail chess-confirm+*@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "2 recipient go-club-join@lists.example.org = lmtp:x",
+                "2 recipient go-club-leave@lists.example.org = lmtp:x",
+                "3 recipient go@lists.example.org = lmtp:x",
+                "4 fault Regexp | /^.*@lists\\\\.example\\\\.org$/ lmtp:x",
+                "5 fault Regexp | /^a@b/ lmtp:x",
+                "6 fault Regexp | /^a(b|c)?@b\\\\.c$/ lmtp:x",
+            ]
+        );
+    }
+
+    #[test]
+    fn version_2() {
+        assert_eq!(
+            events(
+                "# STANZA START: chess\nchess:              \"|/usr/lib/mailman/mail/mailman post chess\"\n\
+                 chess-bounces:      \"|/usr/lib/mailman/mail/mailman bounces chess\"\n# STANZA END: chess\n\
+                 mailman-loop@lists.example.org   mailman-loop\nchess@lists.example.org          chess\n"
+            ),
+            [
+                "2 recipient chess@example.org = \"|/usr/lib/mailman/mail/mailman post chess\"",
+                "3 detail chess-bounces+*@example.org = \"|/usr/lib/mailman/mail/mailman bounces chess\"",
+                "3 recipient chess-bounces@example.org = \"|/usr/lib/mailman/mail/mailman bounces chess\"",
+                "5 recipient mailman-loop@lists.example.org = mailman-loop",
+                "6 recipient chess@lists.example.org = chess",
+            ]
+        );
+    }
+}
