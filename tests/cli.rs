@@ -1,39 +1,31 @@
 //! The command line, run as people run it.
+//!
+//! Texts that are long stand in files beside this one (`tests/cli/help`, `tests/cli/explain`, ...). `BLESS=1 cargo test
+//! --test cli` writes them anew: read the difference before you commit it.
 
 mod common;
 
-use common::{Daemon, Setup, run};
+#[path = "cli/check.rs"]
+mod check;
+#[path = "cli/control.rs"]
+mod control;
+#[path = "cli/explain.rs"]
+mod explain;
+#[path = "cli/help.rs"]
+mod help;
+#[path = "cli/query.rs"]
+mod query;
+#[path = "cli/serve.rs"]
+mod serve;
 
-#[test]
-fn lists_without_a_configuration_are_served() {
-    let mut daemon = Daemon::serving(&["anna@example.org\n", "bob@example.net OK\n"]);
-    assert_eq!(daemon.query("Anna@Example.ORG"), "OK anna@example.org");
-    assert_eq!(daemon.query("nobody@example.net"), "NOTFOUND ");
-    assert_eq!(daemon.exchange("bob@example.net\n"), b"OK bob@example.net\n");
-    assert_eq!(common::ask(&mut daemon.connect_tcp(), "rcpt", b"bob@example.net"), "OK bob@example.net");
-    daemon.write("list0", "carl@example.org\n");
-    daemon.hup();
-    assert_eq!(daemon.query("anna@example.org"), "NOTFOUND ");
-    assert_eq!(daemon.query("carl@example.org"), "OK carl@example.org");
-    assert_eq!(daemon.stop().code, Some(0));
-}
+use std::path::Path;
 
-#[test]
-fn a_configuration_is_served() {
-    let daemon = Setup::new().file("list", "anna@example.org\n").config("[[source]]\npath = \"list\"\n").start();
-    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
-    assert_eq!(daemon.status()["state"], "ok");
-}
-
-#[test]
-fn a_start_that_fails_says_why() {
-    let failed = Setup::new().config("nonsense = 1\n").try_start().err().expect("a mistake");
-    assert_eq!(failed.code, Some(78));
-    assert!(failed.err.contains("rcptmapd.toml:3: nonsense: no such key"), "{}", failed.err);
-}
-
-#[test]
-fn a_wrong_command_line_is_a_usage_error() {
-    assert_eq!(run(&["frobnicate"]).code, Some(64));
-    assert_eq!(run(&["--version"]).code, Some(0));
+/// Compares a text with the file of this name below `tests/cli`, or writes it there.
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli").join(name);
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, text).expect("a writable folder");
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(text == wanted, "{} differs; wanted:\n{wanted}\nfound:\n{text}", path.display());
 }

@@ -7,7 +7,6 @@
 
 #[path = "protocol/daemon.rs"]
 mod daemon;
-#[allow(dead_code)]
 #[path = "vectors/mod.rs"]
 mod transcript;
 

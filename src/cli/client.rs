@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::settings::Settings;
+use super::settings::{Settings, absolute};
 use super::{Failure, exit};
 use crate::config::{DEFAULT_CONTROL, DEFAULT_LISTEN, Endpoint, Listen, ListenProtocol, reason};
 use crate::proto::http;
@@ -197,7 +197,7 @@ impl Whom {
         read: impl Fn(Option<&std::path::Path>) -> Result<Option<Settings>, Failure>,
     ) -> Result<(Option<Endpoint>, Option<Settings>), Failure> {
         if let Some(path) = &self.control {
-            return Ok((Some(Endpoint::Unix(std::path::absolute(path).unwrap_or_else(|_| path.clone()))), None));
+            return Ok((Some(Endpoint::Unix(absolute(path))), None));
         }
         match read(self.config.as_deref())? {
             Some(settings) => Ok((settings.config.control.clone().map(Endpoint::Unix), Some(settings))),

@@ -4,12 +4,19 @@
 //! command finds wrong comes back as a [`Failure`], a text for the person who must act and an exit code of sysexits.h;
 //! only [`run`] writes it.
 
+mod check;
 mod client;
+mod completions;
+mod explain;
 mod pipeline;
 mod query;
+mod reload;
 mod serve;
 mod settings;
+mod stats;
+mod status;
 mod text;
+mod watch;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -31,6 +38,8 @@ pub mod exit {
     pub const USAGE: u8 = 64;
     /// Bad input data: a list with faults, a list that is not taken.
     pub const DATA: u8 = 65;
+    /// There is no such user or group.
+    pub const NO_USER: u8 = 67;
     /// No daemon is there.
     pub const UNAVAILABLE: u8 = 69;
     /// The system refused something: a socket, a user.
@@ -49,7 +58,21 @@ pub mod exit {
 
 /// Tells mail servers at RCPT time whether a recipient exists.
 #[derive(Parser, Debug)]
-#[command(name = "rcptmapd", version, max_term_width = 100)]
+#[command(
+    name = "rcptmapd",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  rcptmapd check /etc/postfix/relay_recipients     what is in a list
+  rcptmapd serve /etc/postfix/relay_recipients     serve it, and say how to ask
+  rcptmapd query anna@example.org                  ask as a mail server would
+  rcptmapd explain anna@example.org LIST           why it is answered so
+  rcptmapd status                                  what a daemon serves
+
+`rcptmapd COMMAND --help` has more examples, and the exit codes. Exit codes are those of sysexits.h; 64 is a wrong \
+command line."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -58,7 +81,14 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Serve(serve::Args),
+    Check(check::Args),
     Query(query::Args),
+    Explain(explain::Args),
+    Status(status::Args),
+    Stats(stats::Args),
+    Reload(reload::Args),
+    Completions(completions::Args),
+    Man(completions::ManArgs),
 }
 
 /// Why a command could not do its work.
@@ -107,7 +137,14 @@ pub fn run() -> ExitCode {
     };
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Query(args) => query::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     };
     match done {
         Ok(code) => code.into(),

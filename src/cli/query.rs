@@ -17,13 +17,13 @@ Examples:
   rcptmapd query anna@example.org
   rcptmapd query --to unix:/run/rcptmapd/rcptmapd.sock --map check anna@example.org
   rcptmapd query --map access to:anna@example.org connect:192.0.2.7
-  rcptmapd query - < addresses.txt | grep -v 'OK '
+  rcptmapd query - < addresses | grep -v 'OK '
 
-For one key its reply is printed; for several, and with '-', a line KEY<TAB>REPLY each, in the order
-of the keys. Control bytes are shown as \\xNN.
+For one key its reply is printed; for several, and with '-', a line KEY<TAB>REPLY each, in the order of the keys. \
+Control bytes are shown as \\xNN.
 
-Exit status: 0 all exist, 1 some do not, 75 some can't be told now, 69 there is no daemon. In the maps
-check and access a value that refuses counts as \"does not exist\".")]
+Exit status: 0 all exist, 1 some do not, 75 some can't be told now, 69 there is no daemon. In the maps check and \
+access a value that refuses counts as \"does not exist\".")]
 pub struct Args {
     /// Configuration file of the daemon, which names its listeners
     #[arg(short, long, value_name = "FILE")]

@@ -1,19 +1,17 @@
 //! Words, numbers, columns and colours for people.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Failure, exit};
 
-/// Whether to use colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether to use colours; by default not.
+#[derive(Clone, Default, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     colour: bool,
 }
 
 impl Style {
-    /// No colours: files, pipes, tests.
-    pub const PLAIN: Style = Style { colour: false };
-
     /// Colours if standard output is a terminal that wants them (no-color.org).
     pub fn of_stdout() -> Style {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
@@ -66,6 +64,11 @@ pub fn count(many: usize, noun: &str) -> String {
         (_, Some(stem)) => format!("{} {stem}ies", number(many)),
         _ => format!("{} {noun}s", number(many)),
     }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A time span in its two largest units: `3 d 4 h`, `12 min`, `5 s`.
@@ -237,7 +240,7 @@ mod tests {
 
     #[test]
     fn colour_is_an_ornament() {
-        assert_eq!(Style::PLAIN.good("ok"), "ok");
+        assert_eq!(Style::default().good("ok"), "ok");
         assert_eq!(Style { colour: true }.bad("no"), "\x1b[1;31mno\x1b[0m");
     }
 }

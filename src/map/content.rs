@@ -442,10 +442,17 @@ impl Builder {
         {
             return Ok(*number);
         }
-        let mut buffer = std::mem::take(&mut self.domain);
-        let number = address::fold_domain(written, &mut buffer).map(|folded| self.intern_folded(folded.bytes()));
-        self.domain = buffer;
-        let number = number?;
+        // As written it is mostly folded already, and known. A dot in front is no domain's, but known as "everything below".
+        let number = match self.content.domain(written) {
+            Some(number) if number != ANY_DOMAIN && !written.starts_with(b".") => number,
+            _ => {
+                let mut buffer = std::mem::take(&mut self.domain);
+                let number =
+                    address::fold_domain(written, &mut buffer).map(|folded| self.intern_folded(folded.bytes()));
+                self.domain = buffer;
+                number?
+            }
+        };
         self.last_domain.0.clear();
         self.last_domain.0.extend_from_slice(written);
         self.last_domain.1 = Some(number);

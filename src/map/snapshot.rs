@@ -402,14 +402,20 @@ impl Snapshot {
                 return undecided(Verdict::Foreign, Step::Parse);
             }
         };
-        let domain = match address::fold_domain(raw.domain, domain) {
+        // As written it is mostly one of ours already, and needs no folding.
+        let known = self.find_domain(raw.domain);
+        let folded = match known {
+            Some(_) => Ok(Domain::folded(raw.domain, domain)),
+            None => address::fold_domain(raw.domain, domain),
+        };
+        let domain = match folded {
             Ok(domain) => domain,
             Err(why) => {
                 trace.note(Step::Parse, &why);
                 return undecided(Verdict::Foreign, Step::Parse);
             }
         };
-        let Some(ours) = self.covering(domain.bytes()) else {
+        let Some(ours) = known.or_else(|| self.covering(domain.bytes())) else {
             let verdict = if self.domains_known { Verdict::Foreign } else { Verdict::Unknown };
             trace.step(Step::Domain, b"", domain.bytes(), None);
             return Found { address: Some((b"", domain.bytes())), ..undecided(verdict, Step::Domain) };
@@ -785,7 +791,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             set_marked(self.marked, mark::PREFIX, lower);
             let hit = snapshot.best_anywhere(self.marked);
             if hit.is_some() {
-                self.trace.step(Step::Prefix, lower, b"", hit);
+                self.trace.step(Step::Prefix, self.marked, b"", hit);
                 return hit;
             }
         }
@@ -847,7 +853,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
         for _ in 0..snapshot.longest_chain {
             let domain = &snapshot.domains[at];
             let hit = snapshot.best_at(key, at);
-            self.trace.step(step, key.lower, &domain.name, hit);
+            self.trace.step(step, key.kept.map_or(key.lower, |(_, kept)| kept), &domain.name, hit);
             if hit.is_some() {
                 return hit;
             }

@@ -27,6 +27,18 @@ struct Bucket {
     offsets: [u32; SLOTS],
 }
 
+impl Bucket {
+    /// A bit for each slot with that tag. All are compared, without a branch that a random tag would mispredict.
+    #[inline]
+    fn with_tag(&self, tag: u16) -> u32 {
+        let mut matches = 0;
+        for (slot, &there) in self.tags.iter().enumerate() {
+            matches |= u32::from(there == tag) << slot;
+        }
+        matches
+    }
+}
+
 /// A number of a domain within one source's content; 0 is "any domain".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DomainNumber(pub u32);
@@ -118,14 +130,14 @@ impl Table {
         // The load is below one, so some bucket has not spilled; the bound only keeps a fault from becoming a stall.
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
-            for slot in 0..SLOTS {
-                if bucket.tags[slot] == tag {
-                    let offset = bucket.offsets[slot];
-                    let record = Record::at(&self.arena, offset);
-                    if record.local == local && domain_of(record.class) == domain {
-                        return Some((offset, record));
-                    }
+            let mut matches = bucket.with_tag(tag);
+            while matches != 0 {
+                let offset = bucket.offsets[matches.trailing_zeros() as usize];
+                let record = Record::at(&self.arena, offset);
+                if record.local == local && domain_of(record.class) == domain {
+                    return Some((offset, record));
                 }
+                matches &= matches - 1;
             }
             if !bucket.spilled {
                 return None;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::session::READ;
 use crate::config::{Limits, ListenProtocol};
 use crate::logging::Logger;
 use crate::map::Scratch;
@@ -12,6 +11,9 @@ use crate::proto::{self, Reply};
 use crate::reload::Report;
 use crate::resolve::{Decision, Directory};
 use crate::stats::Stats;
+
+/// Most bytes that one read takes: some hundred requests, and little to copy when the budget ends before they do.
+pub const READ: usize = 16 * 1024;
 
 /// Shared by all sessions of one loop.
 pub struct Core {

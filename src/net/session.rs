@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::core::{Buffers, Core};
+use super::core::{Buffers, Core, READ};
 use super::dialect::{Batch, Next, Speech};
 use super::listener::Front;
 use super::pages;
@@ -20,9 +20,6 @@ use crate::stats::Ended;
 /// How long a session that was answered with an error may go on sending before it is cut off. Closing at once would
 /// reset the connection while the peer's bytes are unread, and the reply would be lost on its way.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Most bytes that one read takes: some hundred requests, and little to copy when the budget ends before they do.
-pub const READ: usize = 16 * 1024;
 
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

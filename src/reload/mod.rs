@@ -7,7 +7,6 @@
 mod catalog;
 mod json;
 mod read;
-mod saved;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -62,8 +61,13 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts the thread and the first load.
-    pub fn start(config: Arc<Config>, settings: Settings, wake: Box<dyn Fn() + Send>) -> io::Result<Loader> {
+    /// Starts the thread and the first load. `heard` is told of every outcome, on the loader's thread, before the loop.
+    pub fn start(
+        config: Arc<Config>,
+        settings: Settings,
+        mut heard: impl FnMut(&Outcome) + Send + 'static,
+        wake: Box<dyn Fn() + Send>,
+    ) -> io::Result<Loader> {
         let (commands, inbox) = channel();
         let (outbox, outcomes) = channel();
         thread::Builder::new().name("loader".to_owned()).spawn(move || {
@@ -71,7 +75,7 @@ impl Loader {
                 log::debug!("the loader runs at normal priority: {e}");
             }
             let mut worker = Worker { config, settings, catalog: Catalog::default(), last: Report::default() };
-            worker.run(&inbox, &outbox, &*wake);
+            worker.run(&inbox, &outbox, &mut heard, &*wake);
         })?;
         Ok(Loader { commands, outcomes })
     }
@@ -107,13 +111,20 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(&mut self, inbox: &Receiver<Command>, outbox: &Sender<Outcome>, wake: &dyn Fn()) {
+    fn run(
+        &mut self,
+        inbox: &Receiver<Command>,
+        outbox: &Sender<Outcome>,
+        heard: &mut dyn FnMut(&Outcome),
+        wake: &dyn Fn(),
+    ) {
         let mut first = true;
         let mut retry = Retry::default();
         loop {
             let outcome = self.guarded(first);
             first = false;
             retry.after(&outcome.report, self.retry_pause());
+            heard(&outcome);
             if outbox.send(outcome).is_err() {
                 return;
             }

@@ -69,7 +69,7 @@ pub enum SourceError {
         refused: Refused,
     },
     /// Fewer entries than it must have.
-    #[error("{path}: {}", too_few(*entries, *least, *lines, *faults))]
+    #[error("{path}: {}", too_few(*entries, *least, *lines, *faults, first))]
     TooFew {
         /// Which.
         path: PathBuf,
@@ -81,6 +81,8 @@ pub enum SourceError {
         lines: u32,
         /// Lines that could not be understood.
         faults: usize,
+        /// The first of them.
+        first: Option<FaultLine>,
     },
     /// More than the table can hold.
     #[error("{path}: {why}")]
@@ -92,10 +94,13 @@ pub enum SourceError {
     },
 }
 
-fn too_few(entries: usize, least: usize, lines: u32, faults: usize) -> String {
+fn too_few(entries: usize, least: usize, lines: u32, faults: usize, first: &Option<FaultLine>) -> String {
+    let first = first
+        .as_ref()
+        .map_or_else(String::new, |fault| format!("; the first is line {}: {}: {}", fault.line, fault.why, fault.text));
     match (entries, lines) {
         (0, 0) => "the file is empty".to_owned(),
-        (0, _) => format!("no entry in {lines} lines, {faults} of which can't be understood"),
+        (0, _) => format!("no entry in {lines} lines, {faults} of which can't be understood{first}"),
         _ => format!("only {entries} entries (min_entries = {least})"),
     }
 }
@@ -230,7 +235,8 @@ pub fn read(request: &Request<'_>, builder: impl FnOnce(Option<Format>) -> Build
     let (content, findings, lines) = intake.finish();
     if findings.entries < request.min_entries {
         let (entries, least, faults) = (findings.entries, request.min_entries, findings.fault_count);
-        return Err(SourceError::TooFew { path: path.into(), entries, least, lines: summary.lines, faults });
+        let (lines, first) = (summary.lines, findings.faults.into_iter().next());
+        return Err(SourceError::TooFew { path: path.into(), entries, least, lines, faults, first });
     }
     let (why, also) = match detection {
         Some(Detection { why, also, .. }) => (Some(why), also),

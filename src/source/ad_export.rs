@@ -6,17 +6,19 @@
 use super::encoding::windows_1252;
 use super::lines::{is_idle, trim_start};
 use super::postmap::tell;
-use super::proxy::{Proxy, is_type_name, kind, proxy};
+use super::proxy::{LIMITS, Proxy, is_type_name, kind, proxy};
 use super::{Fault, Grant, Item, Note, Options, Reader, Refused, Sink, Skip};
 
 #[derive(Debug)]
 pub(super) struct AdExport {
     noted_code: bool,
+    /// Primary addresses (`SMTP:`, in capitals), of which every object has one.
+    objects: u32,
 }
 
 impl Reader for AdExport {
     fn new(_: &Options) -> AdExport {
-        AdExport { noted_code: false }
+        AdExport { noted_code: false, objects: 0 }
     }
 
     fn line<S: Sink>(&mut self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Refused> {
@@ -33,11 +35,21 @@ impl Reader for AdExport {
             return Err(Refused::Export { line: number });
         }
         match proxy(value) {
-            Ok(Proxy::Address(key)) => sink.item(number, Item { key, grant: Grant::ACCEPT }),
+            Ok(Proxy::Address(key)) => {
+                self.objects = self.objects.saturating_add(u32::from(value.starts_with(b"SMTP:")));
+                sink.item(number, Item { key, grant: Grant::ACCEPT });
+            }
             _ if is_banner(line) => sink.skip(number, Skip::Banner),
             Ok(Proxy::Other) => sink.skip(number, Skip::AddressType),
             Ok(Proxy::Word) => sink.fault(number, line, Fault::Prose),
             Err(fault) => sink.fault(number, line, fault),
+        }
+        Ok(())
+    }
+
+    fn end<S: Sink>(&mut self, lines: u32, sink: &mut S) -> Result<(), Refused> {
+        if LIMITS.contains(&self.objects) {
+            sink.note(lines, Note::Rows(self.objects));
         }
         Ok(())
     }
@@ -100,6 +112,12 @@ mod tests {
             events(b"alias: smtp:j\xfcrgen@example.org\nalias: smtp:g\xf6tz@example.org\n"),
             ["1 note Windows1252", "1 recipient jürgen@example.org", "2 recipient götz@example.org"]
         );
+    }
+
+    #[test]
+    fn a_thousand_objects_are_a_limit() {
+        let text = b"alias: SMTP:a@example.org\nalias: smtp:b@example.org\n".repeat(1000);
+        assert_eq!(events(&text).last().map(String::as_str), Some("2000 note Rows(1000)"));
     }
 
     #[test]

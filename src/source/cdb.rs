@@ -30,7 +30,7 @@ impl Reader for Cdb {
         Ok(())
     }
 
-    fn end<S: Sink>(&mut self, _: u32, _: bool, sink: &mut S) -> Result<(), Refused> {
+    fn end<S: Sink>(&mut self, _: u32, sink: &mut S) -> Result<(), Refused> {
         let (records, slots) = layout(&self.bytes).map_err(|what| Refused::Cdb { what })?;
         let mut rest = records;
         let mut number = 0;
@@ -57,9 +57,9 @@ pub(super) fn is_cdb(head: &[u8]) -> bool {
     head.len() >= HEAD && (in_row(head) || pairs(head).all(|pair| pair == (HEAD as u64, 0)))
 }
 
-/// Whether there are tables at all, one right behind the other: so many numbers don't agree by chance, not even the
-/// first eight of them. Where an empty table is said to be differs between programs.
-pub(super) fn in_row(head: &[u8]) -> bool {
+/// Whether there are tables at all, one right behind the other: so many numbers don't agree by chance.
+/// Where an empty table is said to be differs between programs.
+fn in_row(head: &[u8]) -> bool {
     let mut next = None;
     let fit = filled(head).all(|(position, length)| {
         let fits = position >= HEAD as u64 && next.is_none_or(|next| next == position);
@@ -90,7 +90,7 @@ fn filled(bytes: &[u8]) -> impl Iterator<Item = (u64, u64)> {
 
 /// Positions and lengths of the tables.
 fn pairs(bytes: &[u8]) -> impl Iterator<Item = (u64, u64)> {
-    bytes.get(..HEAD).unwrap_or(bytes).as_chunks::<8>().0.iter().map(|&[a, b, c, d, e, f, g, h]| {
+    bytes.get(..HEAD).unwrap_or_default().as_chunks::<8>().0.iter().map(|&[a, b, c, d, e, f, g, h]| {
         (u32::from_le_bytes([a, b, c, d]).into(), u32::from_le_bytes([e, f, g, h]).into())
     })
 }

@@ -8,10 +8,9 @@
 use csv_core::{ReadRecordResult, ReaderBuilder};
 
 use super::encoding::windows_1252;
-use super::ldif::SUSPICIOUS;
 use super::lines::{is_blank, trim_end, trim_start};
 use super::postmap::tell;
-use super::proxy::{Proxy, is_type_name, proxy};
+use super::proxy::{LIMITS, Proxy, is_type_name, proxy};
 use super::{Disabled, Fault, Grant, Item, Key, Note, Options, Reader, Refused, Sink, Skip};
 
 /// The longest row, all its lines together. A group with thousands of addresses has less.
@@ -82,11 +81,11 @@ impl Reader for Csv {
         Ok(())
     }
 
-    fn end<S: Sink>(&mut self, lines: u32, _: bool, sink: &mut S) -> Result<(), Refused> {
+    fn end<S: Sink>(&mut self, lines: u32, sink: &mut S) -> Result<(), Refused> {
         if self.rows.as_ref().is_some_and(Rows::is_open) {
             return Err(Refused::CutOff { line: lines, what: "a quoted field does not end" });
         }
-        if SUSPICIOUS.contains(&self.count) {
+        if LIMITS.contains(&self.count) {
             sink.note(lines, Note::Rows(self.count));
         }
         if self.google && self.count > 0 {

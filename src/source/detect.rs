@@ -116,9 +116,9 @@ impl Sample {
         self.lines.iter().filter(|(_, line)| test(line)).count() * 100 / self.lines.len().max(1)
     }
 
-    /// Whether it holds of most of them: lists have remarks and errors in them, a short one more than few.
+    /// Whether it holds of at least half of them: lists have remarks and errors in them, a short one more than few.
     fn most(&self, test: impl Fn(&[u8]) -> bool) -> bool {
-        self.share(test) >= 60
+        self.share(test) >= 50
     }
 
     fn named(&self, name: &str) -> bool {
@@ -293,7 +293,8 @@ fn verdicts(sample: &Sample) -> Option<Detection> {
 fn keyed(sample: &Sample) -> Option<Detection> {
     let entry = |line: &[u8]| {
         name_and_target(line).is_ok_and(|(name, target)| {
-            !target.is_empty() && (name.starts_with(b"*") || is_local(name) || is_address(name))
+            let default = name.starts_with(b"*") && key(name) == name;
+            !target.is_empty() && (default || is_local(name) || is_address(name))
         })
     };
     let wild = |line: &[u8]| entry(line) && line.starts_with(b"*");

@@ -16,8 +16,11 @@ pub enum Encoding {
     Utf16Be,
 }
 
-/// As much of the beginning as is looked at; every magic number is within.
-const HEAD: usize = 64;
+/// As much of the beginning as is looked at; every magic number is within, and the tables of a cdb.
+const HEAD: usize = 2048;
+
+/// As much of it as shows whether it is UTF-16 without a mark.
+const EVIDENCE: usize = 64;
 
 /// A wide code unit that has not found its second half yet.
 #[derive(Debug, Default)]
@@ -143,7 +146,7 @@ pub(super) fn sniff(head: &[u8]) -> Result<(Encoding, usize), Binary> {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Err(Binary::Utf32),
         [0xff, 0xfe, ..] => (Encoding::Utf16Le, 2),
         [0xfe, 0xff, ..] => (Encoding::Utf16Be, 2),
-        _ => (evident(head.get(..HEAD).unwrap_or(head)), 0),
+        _ => (evident(head.get(..EVIDENCE).unwrap_or(head)), 0),
     })
 }
 
@@ -185,7 +188,7 @@ fn binary(head: &[u8]) -> Option<Binary> {
         || head.starts_with(b"BZh")
     {
         Some(Binary::Compressed)
-    } else if head.len() >= HEAD && head.get(..HEAD).is_some_and(cdb::in_row) {
+    } else if cdb::is_cdb(head) {
         Some(Binary::Cdb)
     } else {
         None

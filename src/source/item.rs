@@ -15,7 +15,8 @@ pub trait Sink {
     /// A key and value that an `access` map serves verbatim: `From:`, `Connect:`, a bare host. The key is as written,
     /// the value whole. A key that says something about recipients as well gives an item, too.
     fn pair(&mut self, line: u32, key: &[u8], value: &[u8]);
-    /// A line that can't be understood: counted and reported with number and text, never taken for an entry.
+    /// A line that can't be understood: counted and reported with number and text, never taken for an entry. The text
+    /// is as the list has it, up to 64 KiB of any bytes.
     fn fault(&mut self, line: u32, text: &[u8], fault: Fault);
     /// Silently left out, counted by reason.
     fn skip(&mut self, line: u32, reason: Skip);

@@ -10,15 +10,12 @@ use memchr::memchr;
 use super::base64::decode;
 use super::lines::{Join, trim_start};
 use super::postmap::tell;
-use super::proxy::{Proxy, proxy};
+use super::proxy::{LIMITS, Proxy, proxy};
 use super::{Disabled, Fault, Grant, Item, Note, Options, Reader, Refused, Sink, Skip};
 
 /// Attributes that hold addresses of the entry (Exchange, Sendmail's and Netscape's mail schemas).
 const ADDRESSES: [&[u8]; 6] =
     [b"proxyAddresses", b"mail", b"mailLocalAddress", b"mailAlternateAddress", b"mailEquivalentAddress", b"mailAlias"];
-
-/// Entries of an export that ran into a server's usual limit.
-pub(super) const SUSPICIOUS: [u32; 3] = [1000, 1500, 2000];
 
 /// userAccountControl: ADS_UF_ACCOUNTDISABLE.
 const ACCOUNT_DISABLED: u64 = 2;
@@ -70,9 +67,9 @@ impl Reader for Ldif {
         Ok(())
     }
 
-    fn end<S: Sink>(&mut self, lines: u32, _: bool, sink: &mut S) -> Result<(), Refused> {
+    fn end<S: Sink>(&mut self, lines: u32, sink: &mut S) -> Result<(), Refused> {
         self.entry_ends(sink);
-        if SUSPICIOUS.contains(&self.entries) {
+        if LIMITS.contains(&self.entries) {
             sink.note(lines, Note::Rows(self.entries));
         }
         Ok(())

@@ -36,6 +36,13 @@ impl Mailman {
             return Err(Fault::NoValue);
         }
         if let Some(pattern) = key.strip_prefix(b"/^") {
+            let pattern = pattern.strip_suffix(b"$/").and_then(|p| std::str::from_utf8(p).ok()).ok_or(Fault::Regexp)?;
+            let grant = Grant::Accept { value };
+            if !pattern.contains('@') {
+                let domain = literal(pattern).filter(|domain| is_full_domain(domain)).ok_or(Fault::Regexp)?;
+                sink.item(number, Item { key: Key::Domain { domain: &domain }, grant });
+                return Ok(());
+            }
             let Pattern { locals, domain, detail } = Pattern::parse(pattern).ok_or(Fault::Regexp)?;
             for local in &locals {
                 let (local, domain) = (local.as_slice(), domain.as_slice());
@@ -43,7 +50,7 @@ impl Mailman {
                     true => Key::Detail { local, domain, required: false },
                     false => Key::Recipient { local, domain },
                 };
-                sink.item(number, Item { key, grant: Grant::Accept { value } });
+                sink.item(number, Item { key, grant: grant.clone() });
             }
             return Ok(());
         }
@@ -69,7 +76,7 @@ impl Mailman {
     }
 }
 
-/// `chess(-(bounces|confirm))?(\+.*)?@lists\.example\.org$/`: no more of regular expressions than Mailman writes.
+/// `chess(-(bounces|confirm))?(\+.*)?@lists\.example\.org`: no more of regular expressions than Mailman writes.
 struct Pattern {
     locals: Vec<Vec<u8>>,
     domain: Vec<u8>,
@@ -77,8 +84,7 @@ struct Pattern {
 }
 
 impl Pattern {
-    fn parse(pattern: &[u8]) -> Option<Pattern> {
-        let pattern = std::str::from_utf8(pattern.strip_suffix(b"$/")?).ok()?;
+    fn parse(pattern: &str) -> Option<Pattern> {
         let (local, domain) = pattern.rsplit_once('@')?;
         let (local, detail) = match local.strip_suffix(r"(\+.*)?") {
             Some(local) => (local, true),
@@ -151,7 +157,7 @@ mod tests {
             events(
                 "/^chess(-(bounces|confirm))?(\\+.*)?@lists\\.example\\.org$/   lmtp:[127.0.0.1]:8024\n\
                  /^go\\-club(-(join|leave))@lists\\.example\\.org$/ lmtp:x\n/^go@lists\\.example\\.org$/ lmtp:x\n\
-                 /^.*@lists\\.example\\.org$/ lmtp:x\n/^a@b/ lmtp:x\n/^a(b|c)?@b\\.c$/ lmtp:x\n"
+                 /^lists\\.example\\.org$/ lists.example.org\n/^.*@lists\\.example\\.org$/ lmtp:x\n/^a@b/ lmtp:x\n/^a(b|c)?@b\\.c$/ lmtp:x\n"
             ),
             [
                 "1 detail chess+*@lists.example.org = lmtp:[127.0.0.1]:8024",
@@ -160,9 +166,10 @@ mod tests {
                 "2 recipient go-club-join@lists.example.org = lmtp:x",
                 "2 recipient go-club-leave@lists.example.org = lmtp:x",
                 "3 recipient go@lists.example.org = lmtp:x",
-                "4 fault Regexp | /^.*@lists\\\\.example\\\\.org$/ lmtp:x",
-                "5 fault Regexp | /^a@b/ lmtp:x",
-                "6 fault Regexp | /^a(b|c)?@b\\\\.c$/ lmtp:x",
+                "4 domain lists.example.org = lists.example.org",
+                "5 fault Regexp | /^.*@lists\\\\.example\\\\.org$/ lmtp:x",
+                "6 fault Regexp | /^a@b/ lmtp:x",
+                "7 fault Regexp | /^a(b|c)?@b\\\\.c$/ lmtp:x",
             ]
         );
     }

@@ -64,8 +64,8 @@ trait Reader {
     /// every chunk as it comes.
     fn line<S: Sink>(&mut self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Refused>;
 
-    /// Nothing follows the `lines` lines; `marked` if an end mark vouches for them.
-    fn end<S: Sink>(&mut self, _lines: u32, _marked: bool, _sink: &mut S) -> Result<(), Refused> {
+    /// Nothing follows the `lines` lines.
+    fn end<S: Sink>(&mut self, _lines: u32, _sink: &mut S) -> Result<(), Refused> {
         Ok(())
     }
 }
@@ -246,7 +246,7 @@ fn finish<R: Reader, S: Sink>(
     if decoder.is_torn() {
         return Err(Refused::CutOff { line: lines.number(), what: "UTF-16 text with an odd number of bytes" });
     }
-    reader.end(lines.number(), lines.ended(), sink)?;
+    reader.end(lines.number(), sink)?;
     Ok(Summary { lines: lines.number(), had_end_mark: lines.ended(), encoding: decoder.encoding() })
 }
 

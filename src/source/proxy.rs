@@ -5,6 +5,9 @@ use memchr::memchr;
 use super::syntax::{Shape, shape};
 use super::{Fault, Key};
 
+/// Entries of an export that ran into the usual limit of a directory server or of Exchange's commands.
+pub(super) const LIMITS: [u32; 3] = [1000, 1500, 2000];
+
 /// What one value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proxy<'a> {

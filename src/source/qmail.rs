@@ -64,7 +64,7 @@ impl Reader for UsersAssign {
         Ok(())
     }
 
-    fn end<S: Sink>(&mut self, lines: u32, _: bool, _: &mut S) -> Result<(), Refused> {
+    fn end<S: Sink>(&mut self, lines: u32, _: &mut S) -> Result<(), Refused> {
         match self.ended {
             true => Ok(()),
             false => Err(Refused::CutOff { line: lines, what: "the line with a lone dot that ends users/assign" }),

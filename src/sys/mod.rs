@@ -5,11 +5,12 @@
 //!
 //! 1. [`Activated::from_env`], while the process has one thread and its first number: `LISTEN_PID` names it.
 //! 2. the configuration, read and checked: what is wrong with it is told on the terminal.
-//! 3. [`raise_nofile`], [`private_umask`], [`account`]; [`bind`] every listener and [`bind_control`]: as root, where we are.
-//! 4. [`daemonise`] (`-D`): the parent ends with status 0, so all that is told by an exit status comes before. Threads
-//!    don't survive it: none may run yet.
-//! 5. the log, [`PidFile::create`] (the number is the final one now), [`drop_privileges`].
-//! 6. threads; the first load; [`Notify::ready`].
+//! 3. [`raise_nofile`], [`private_umask`], and [`account`] if we are root: nobody else can become that user.
+//! 4. [`runtime_folder`], [`bind`] for every listener and [`bind_control`], [`PidFile::create`]: as root, if we are.
+//! 5. [`daemonise`] (`-D`): the parent ends with status 0, so all that is told by an exit status comes before. Threads
+//!    don't survive it: none may run yet. Then [`PidFile::update`]: the number is the final one now.
+//! 6. the log; a warning for [`Activated::left`]; [`drop_privileges`].
+//! 7. [`Notify::from_env`], threads, the first load, [`Notify::ready`].
 //!
 //! At the end: [`Notify::stopping`], the sessions, [`Bound::remove`], [`PidFile::remove`].
 

@@ -50,10 +50,15 @@ impl PidFile {
                 continue;
             }
             let mut pid_file = PidFile { path: path.into(), file };
-            pid_file.write(&format!("{}\n", std::process::id())).map_err(|e| file_error(path, e, ""))?;
+            pid_file.update()?;
             return Ok(pid_file);
         }
         Err(file_error(path, io::ErrorKind::ResourceBusy.into(), "; something else writes it all the time"))
+    }
+
+    /// Writes the number of this process anew: [`super::daemonise`] changes it. The lock goes along.
+    pub fn update(&mut self) -> Result<(), SysError> {
+        self.write(&format!("{}\n", std::process::id())).map_err(|e| file_error(&self.path, e, ""))
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {

@@ -18,6 +18,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -108,6 +109,7 @@ impl Setup {
     /// An empty folder.
     pub fn new() -> Setup {
         let dir = tempfile::Builder::new().prefix("rcptmapd-").tempdir().expect("a temporary folder");
+        permit(dir.path(), 0o755);
         Setup { dir, lists: Vec::new(), config: None, args: Vec::new(), env: Vec::new(), descriptors: None }
     }
 
@@ -185,6 +187,8 @@ impl Setup {
     /// Starts the daemon; one that ends by itself is an error with what it said.
     pub fn try_start(self) -> Result<Daemon, Ran> {
         let notify = UnixDatagram::bind(self.path("notify.sock")).expect("a socket in the folder");
+        // As systemd's: who has become somebody else may still tell.
+        permit(&self.path("notify.sock"), 0o777);
         notify.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
         let control = self.path("control.sock");
         let mut command = rcptmapd();
@@ -233,6 +237,10 @@ fn under_limit(command: &Command, most: u32) -> Command {
         shell.current_dir(dir);
     }
     shell
+}
+
+fn permit(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("it is ours");
 }
 
 /// Writes a file as an administrator should: beside it, then in its place.
@@ -425,7 +433,12 @@ impl Daemon {
             match self.notify.recv(&mut buffer) {
                 Ok(size) if buffer[..size].split(|&b| b == b'\n').any(|line| line == word.as_bytes()) => return Ok(()),
                 Ok(_) => {}
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+                    ) =>
+                {
                     if let Some(status) = self.child.try_wait().expect("a child") {
                         return Err(status);
                     }

@@ -7,15 +7,22 @@
 #[path = "../vectors/session.rs"]
 mod session;
 
+use rcptmapd::config::{Config, Overrides, Reader};
+use rcptmapd::map::{self, Builder, Domains, HashKey, Policy, Scratch, Snapshot};
 use rcptmapd::proto::detect::{self, Dialect};
 use rcptmapd::proto::milter::{self, Answer, Machine, Step};
 use rcptmapd::proto::{Limits, Reply, Value, http, line, netstring, policy, socketmap, tcp_table};
-use rcptmapd::source::{Format, Options, digest_chunks};
+use rcptmapd::resolve::{self, Decision};
+use rcptmapd::source::{Fault, Format, Item, Note, Options, Parser, Sink, Skip, digest_chunks};
+use rcptmapd::verdict::Verdict;
 use rcptmapd::{address, verdict};
 use session::{Directory, Listen, Session};
 
+/// What a target does with an input.
+pub type Body = fn(&[u8]);
+
 /// Every target by its name, which is also that of its folder in the corpus.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Body)] = &[
     ("netstring", netstring),
     ("socketmap", socketmap),
     ("line", line),
@@ -27,6 +34,8 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("session", session),
     ("address", address),
     ("source", source),
+    ("resolve", resolve),
+    ("config", config),
 ];
 
 /// Limits that short inputs reach.
@@ -242,8 +251,8 @@ pub fn session(data: &[u8]) {
         Listen::As(Dialect::Line),
         Listen::As(Dialect::Policy),
         Listen::As(Dialect::Http),
-        Listen::TcpTable,
-        Listen::Milter,
+        Listen::As(Dialect::TcpTable),
+        Listen::As(Dialect::Milter),
     ];
     let Some((&choice, rest)) = data.split_first() else { return };
     let (limits, operations) = limits(rest);
@@ -324,4 +333,84 @@ pub fn source(data: &[u8]) {
         assert_eq!(whole.events, chunked.events, "{format}: chunks change the items");
     }
     let _ = rcptmapd::source::detect(text, "list");
+}
+
+/// What the parser of a list finds, put into a builder without a word about the rest.
+struct Entries(Builder);
+
+impl Sink for Entries {
+    fn item(&mut self, _line: u32, item: Item<'_>) {
+        let _ = self.0.add(&item);
+    }
+
+    fn pair(&mut self, _line: u32, key: &[u8], value: &[u8]) {
+        self.0.add_pair(key, value);
+    }
+
+    fn fault(&mut self, _line: u32, _text: &[u8], _fault: Fault) {}
+
+    fn skip(&mut self, _line: u32, _reason: Skip) {}
+
+    fn note(&mut self, _line: u32, _note: Note) {}
+}
+
+/// An access file, an empty line, then keys, one a line: all maps and decisions agree about each of them.
+pub fn resolve(data: &[u8]) {
+    let at = data.windows(2).position(|two| two == b"\n\n").unwrap_or(0);
+    let (list, keys) = data.split_at(at);
+    let key = || HashKey::with_seeds(1, 2, 3, 4);
+    let mut entries = Entries(Builder::new(key(), true, Domains::new()));
+    let mut parser = Parser::new(Format::Access, &Options { domain: b"example.org".to_vec(), ..Options::default() });
+    let Ok(()) = parser.feed(list, &mut entries) else { return };
+    let Ok(_) = parser.finish(&mut entries) else { return };
+    let content = std::sync::Arc::new(entries.0.finish(|_| {}));
+    let source = map::Source { name: "list".into(), priority: 0, content: Some(content) };
+    let snapshot = Snapshot::new(key(), vec![source], Vec::new(), true, Policy::default());
+    let directory = resolve::Directory::new(snapshot, Vec::new());
+    let mut scratch = Scratch::default();
+    for key in keys.split(|&b| b == b'\n') {
+        for map in [&b"rcpt"[..], b"access", b"domains", key] {
+            let answer = directory.answer(map, key, &mut scratch);
+            let mut out = Vec::new();
+            socketmap::encode(&answer.reply, &mut out);
+            let Ok(Some((payload, _))) = socketmap::decode_reply(&out) else { panic!("not a netstring") };
+            is_no_forbidden_reply(payload);
+        }
+        let answer = directory.answer(b"rcpt", key, &mut scratch);
+        let verdict = answer.verdict.expect("rcpt is about recipients");
+        assert_eq!(matches!(answer.reply, Reply::Ok(_)), verdict == Verdict::Exists);
+        assert_eq!(matches!(answer.reply, Reply::Temp(_)), verdict == Verdict::Unknown);
+        let answer = directory.answer(b"check", key, &mut scratch);
+        assert_eq!(answer.verdict, Some(verdict));
+        let passes = matches!(answer.reply, Reply::Ok(Value::Bytes(b"DUNNO")));
+        assert_eq!(passes, matches!(verdict, Verdict::Exists | Verdict::Foreign));
+        let (decision, _) = directory.decide(b"rcpt", key, &mut scratch);
+        assert_eq!(matches!(decision, Decision::Pass), passes);
+        assert_eq!(matches!(decision, Decision::Defer(_)), verdict == Verdict::Unknown);
+        let tagged = [b"to:", key].concat();
+        let answer = directory.answer(b"access", &tagged, &mut scratch);
+        assert!(answer.verdict.is_none_or(|tagged| tagged == verdict), "to: changes the verdict");
+    }
+}
+
+/// A disk on which there is nothing.
+struct Nothing;
+
+impl Reader for Nothing {
+    fn list(&self, _folder: &std::path::Path) -> std::io::Result<Vec<std::ffi::OsString>> {
+        Ok(Vec::new())
+    }
+
+    fn read(&self, _path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
+}
+
+/// A configuration: taken, or refused with a text that names the file.
+pub fn config(data: &[u8]) {
+    let name = std::path::Path::new("/etc/rcptmapd/rcptmapd.toml");
+    match Config::parse(name, data, &Nothing, &Overrides::default()) {
+        Ok(config) => drop(config.supported().map_err(|error| error.to_string())),
+        Err(error) => assert!(error.to_string().contains("rcptmapd.toml"), "{error}"),
+    }
 }

@@ -105,8 +105,6 @@ impl Directory {
 pub enum Listen {
     Auto,
     As(Dialect),
-    TcpTable,
-    Milter,
 }
 
 impl Listen {
@@ -117,25 +115,19 @@ impl Listen {
             "line" => Listen::As(Dialect::Line),
             "policy" => Listen::As(Dialect::Policy),
             "http" => Listen::As(Dialect::Http),
-            "tcp-table" => Listen::TcpTable,
-            "milter" => Listen::Milter,
+            "tcp-table" => Listen::As(Dialect::TcpTable),
+            "milter" => Listen::As(Dialect::Milter),
             _ => return None,
         })
     }
-}
-
-/// What a connection speaks, once that is known.
-enum Protocol {
-    Dialect(Dialect),
-    TcpTable,
-    Milter(Box<Machine>),
 }
 
 /// One connection: bytes in, bytes out.
 pub struct Session<'d> {
     directory: &'d Directory,
     limits: Limits,
-    protocol: Option<Protocol>,
+    dialect: Option<Dialect>,
+    machine: Machine,
     input: Vec<u8>,
     /// All that has been answered.
     pub output: Vec<u8>,
@@ -153,13 +145,12 @@ enum Turn {
 
 impl<'d> Session<'d> {
     pub fn new(directory: &'d Directory, listen: Listen, limits: Limits) -> Session<'d> {
-        let protocol = match listen {
+        let dialect = match listen {
             Listen::Auto => None,
-            Listen::As(dialect) => Some(Protocol::Dialect(dialect)),
-            Listen::TcpTable => Some(Protocol::TcpTable),
-            Listen::Milter => Some(Protocol::Milter(Box::default())),
+            Listen::As(dialect) => Some(dialect),
         };
-        Session { directory, limits, protocol, input: Vec::new(), output: Vec::new(), closed: false }
+        let machine = Machine::new();
+        Session { directory, limits, dialect, machine, input: Vec::new(), output: Vec::new(), closed: false }
     }
 
     pub fn feed(&mut self, bytes: &[u8]) {
@@ -180,17 +171,16 @@ impl<'d> Session<'d> {
     fn advance(&mut self, eof: bool) {
         let input = std::mem::take(&mut self.input);
         let mut rest = &input[..];
-        while let Some(protocol) = self.protocol.take().or_else(|| detect::detect(rest, eof).map(Protocol::Dialect)) {
-            let mut protocol = protocol;
-            let turn = match &mut protocol {
-                Protocol::Dialect(Dialect::Socketmap) => self.socketmap(rest),
-                Protocol::Dialect(Dialect::Line) => self.line(rest, eof),
-                Protocol::Dialect(Dialect::Http) => self.http(rest),
-                Protocol::Dialect(Dialect::Policy) => self.policy(rest),
-                Protocol::TcpTable => self.tcp_table(rest),
-                Protocol::Milter(machine) => self.milter(machine, rest),
+        while let Some(dialect) = self.dialect.or_else(|| detect::detect(rest, eof)) {
+            self.dialect = Some(dialect);
+            let turn = match dialect {
+                Dialect::Socketmap => self.socketmap(rest),
+                Dialect::Line => self.line(rest, eof),
+                Dialect::Http => self.http(rest),
+                Dialect::Policy => self.policy(rest),
+                Dialect::TcpTable => self.tcp_table(rest),
+                Dialect::Milter => self.milter(rest),
             };
-            self.protocol = Some(protocol);
             match turn {
                 Turn::Used(used) => {
                     assert!(used > 0 && used <= rest.len(), "a decoder that used {used} of {} bytes", rest.len());
@@ -243,10 +233,10 @@ impl<'d> Session<'d> {
         }
     }
 
-    fn milter(&mut self, machine: &mut Machine, input: &[u8]) -> Turn {
+    fn milter(&mut self, input: &[u8]) -> Turn {
         let Ok(found) = milter::decode(input, &self.limits) else { return Turn::Close };
         let Some((packet, used)) = found else { return Turn::More };
-        match machine.handle_packet(packet, &mut self.output) {
+        match self.machine.handle_packet(packet, &mut self.output) {
             Ok(milter::Step::Done) => Turn::Used(used),
             Ok(milter::Step::Recipient(recipient)) => {
                 let address = recipient.address;
@@ -257,7 +247,7 @@ impl<'d> Session<'d> {
                     Verdict::Unknown => milter::Answer::Reply(&unknown),
                     Verdict::Exists | Verdict::Foreign => milter::Answer::Continue,
                 };
-                machine.answer(&answer, &mut self.output);
+                self.machine.answer(&answer, &mut self.output);
                 Turn::Used(used)
             }
             Ok(milter::Step::Close) | Err(_) => Turn::Close,

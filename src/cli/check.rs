@@ -1,0 +1,264 @@
+//! `rcptmapd check`: reads everything as the daemon would, and tells what it finds.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::settings::Settings;
+use super::text::{self, Style};
+use super::{Failure, exit};
+use crate::config::{Config, ConfigError, Overrides};
+use crate::map::Snapshot;
+use crate::reload::{Catalog, FileReport, Report, SourceReport};
+use crate::resolve::Directory;
+
+/// Most domains of a list that are shown by name.
+const SHOWN_DOMAINS: usize = 8;
+
+/// Read configuration and lists as the daemon would, and tell what is in them
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  rcptmapd check /etc/postfix/relay_recipients
+  rcptmapd check -c rcptmapd.toml && systemctl reload rcptmapd
+  rcptmapd check --json | jq -r '.sources[] | \"\\(.name) \\(.recipients)\"'
+
+Without -c and without a list /etc/rcptmapd/rcptmapd.toml is read. No running daemon is asked.
+
+Exit status: 0 fine, 65 lines that can't be understood or a list that would not be taken, 78 the configuration is \
+wrong. Duplicates, conflicts and warnings alone are fine.")]
+pub struct Args {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+    /// Recipient lists; their formats are found out
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<PathBuf>,
+}
+
+/// Reads, and prints.
+pub fn run(args: &Args) -> Result<u8, Failure> {
+    let overrides = Overrides { sources: args.sources.clone(), ..Overrides::default() };
+    let settings = match Settings::try_read(args.config.as_deref(), &overrides)? {
+        Ok(settings) => settings,
+        Err(error) if args.json => {
+            text::print_json(&config_json(&error))?;
+            return Ok(exit::CONFIG);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let (directory, report) = Catalog::new(true).load(&settings.config);
+    let checked = Checked::new(&settings.config, &directory, report);
+    if args.json {
+        text::print_json(&checked.to_json())?;
+    } else {
+        text::print(&checked.text(Style::of_stdout()))?;
+    }
+    Ok(if checked.problems() == 0 { exit::OK } else { exit::DATA })
+}
+
+fn config_json(error: &ConfigError) -> Value {
+    let problems = error.problems.iter().map(|problem| {
+        json!({"file": problem.place.file.to_string_lossy(), "line": problem.place.line, "text": problem.text})
+    });
+    json!({"good": false, "configuration": problems.collect::<Vec<_>>()})
+}
+
+/// What was found.
+struct Checked {
+    report: Report,
+    /// Of each source.
+    domains: Vec<DomainCounts>,
+    /// The files of the configuration.
+    files: Vec<PathBuf>,
+}
+
+/// Keys of a source by domain.
+#[derive(Default)]
+struct DomainCounts {
+    ours: BTreeMap<String, usize>,
+    foreign: BTreeMap<String, usize>,
+}
+
+impl DomainCounts {
+    fn new(snapshot: &Snapshot, source: usize) -> DomainCounts {
+        let mut counts = DomainCounts::default();
+        let content = snapshot.sources().get(source).and_then(|source| source.content.as_deref());
+        for (name, keys) in content.iter().flat_map(|content| content.domains()) {
+            let ours = snapshot.relay_domain(name.strip_prefix(b".").unwrap_or(name)).is_some();
+            let counts = if ours { &mut counts.ours } else { &mut counts.foreign };
+            counts.insert(text::printable_text(name), keys);
+        }
+        counts
+    }
+}
+
+/// The largest first.
+fn largest(counts: &BTreeMap<String, usize>) -> String {
+    let mut sorted: Vec<(&String, usize)> = counts.iter().map(|(name, &keys)| (name, keys)).collect();
+    sorted.sort_by_key(|&(_, keys)| std::cmp::Reverse(keys));
+    let shown = sorted.iter().take(SHOWN_DOMAINS).map(|(name, keys)| match keys {
+        0 => (*name).clone(),
+        _ => format!("{name} {}", text::number(*keys)),
+    });
+    let mut shown: Vec<String> = shown.collect();
+    if sorted.len() > SHOWN_DOMAINS {
+        shown.push(format!("{} more", text::number(sorted.len() - SHOWN_DOMAINS)));
+    }
+    shown.join(", ")
+}
+
+impl Checked {
+    fn new(config: &Config, directory: &Directory, report: Report) -> Checked {
+        let snapshot = directory.snapshot();
+        let domains = (0..report.sources.len()).map(|source| DomainCounts::new(snapshot, source)).collect();
+        Checked { report, domains, files: config.files.clone() }
+    }
+
+    /// What would be told in the log as well: lists that would not be taken, and lines that can't be understood.
+    fn problems(&self) -> usize {
+        self.report.errors().count() + self.report.faults()
+    }
+
+    fn text(&self, style: Style) -> String {
+        let mut out = String::new();
+        for (at, file) in self.files.iter().enumerate() {
+            let _ = writeln!(out, "{}{}", if at == 0 { "configuration " } else { "  includes " }, file.display());
+        }
+        for (source, domains) in self.report.sources.iter().zip(&self.domains) {
+            if !out.is_empty() {
+                out.push('\n');
+            }
+            source_text(source, domains, style, &mut out);
+        }
+        for file in &self.report.files {
+            out.push('\n');
+            file_text(file, style, &mut out);
+        }
+        let report = &self.report;
+        let what =
+            format!("{} in {}", text::count(report.recipients, "recipient"), text::count(report.domains, "domain"));
+        let took = report.took.as_secs_f64();
+        let (errors, faults) = (report.errors().count(), report.faults());
+        let _ = match (errors, faults) {
+            (0, 0) => writeln!(out, "\n{} {what}, read in {took:.2} s", style.good("fine:")),
+            (0, _) => writeln!(out, "\n{} {what}", style.odd(&format!("{}:", text::count(faults, "bad line")))),
+            (_, 0) => writeln!(out, "\n{} {what}", style.bad(&format!("{} not taken:", text::count(errors, "list")))),
+            _ => {
+                let wrong = format!("{} not taken, {}:", text::count(errors, "list"), text::count(faults, "bad line"));
+                writeln!(out, "\n{} {what}", style.bad(&wrong))
+            }
+        };
+        out
+    }
+
+    fn to_json(&self) -> Value {
+        let report = &self.report;
+        let sources = report.sources.iter().zip(&self.domains).map(|(source, domains)| {
+            let mut value = source.to_json();
+            value["domains"] = json!(domains.ours);
+            value["foreign_domains"] = json!(domains.foreign);
+            value
+        });
+        json!({
+            "good": self.problems() == 0,
+            "configuration_files": self.files.iter().map(|file| file.to_string_lossy()).collect::<Vec<_>>(),
+            "recipients": report.recipients,
+            "domains": report.domains,
+            "memory_bytes": report.heap_bytes,
+            "load_seconds": report.took.as_secs_f64(),
+            "sources": sources.collect::<Vec<_>>(),
+            "files": report.files.iter().map(FileReport::to_json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn source_text(source: &SourceReport, domains: &DomainCounts, style: Style, out: &mut String) {
+    let name = if source.origin.ends_with(&format!("/{}", source.name)) || source.origin == source.name {
+        source.origin.clone()
+    } else {
+        format!("{}: {}", source.name, source.origin)
+    };
+    let _ = writeln!(out, "{}", style.head(&name));
+    let mut row = |label: &str, text: &str| {
+        let _ = writeln!(out, "  {label:<11} {text}");
+    };
+    if let Some(error) = &source.error {
+        row("NOT TAKEN", &style.bad(error));
+        return;
+    }
+    if let Some(format) = source.format {
+        let why =
+            source.why.as_ref().map_or_else(String::new, |why| format!(": {}", text::printable_text(why.as_bytes())));
+        let also: Vec<&str> = source.also.iter().map(|format| format.name()).collect();
+        let also = if also.is_empty() { String::new() } else { format!("; {} would fit, too", also.join(", ")) };
+        row("format", &format!("{format}{why}{also}"));
+    }
+    row("lines", &text::number(u64::from(source.lines)));
+    let ours = source.recipients - source.foreign;
+    let in_domains = text::count(domains.ours.len(), "domain");
+    // `office@` belongs to none, or to all.
+    let anywhere = match ours - domains.ours.values().sum::<usize>().min(ours) {
+        0 => String::new(),
+        keys => format!(", at any domain {}", text::number(keys)),
+    };
+    let names = if domains.ours.is_empty() { String::new() } else { format!(": {}", largest(&domains.ours)) };
+    row("recipients", &format!("{} in {in_domains}{names}{anywhere}", text::number(ours)));
+    if !domains.foreign.is_empty() {
+        let (keys, names) = (text::number(source.foreign), largest(&domains.foreign));
+        row("foreign", &format!("{keys} left out, in none of our domains: {names}"));
+    }
+    let findings = &source.findings;
+    if findings.duplicates > 0 {
+        row("duplicates", &text::number(findings.duplicates));
+    }
+    for conflict in &findings.conflicts {
+        let line = conflict.line.map_or_else(String::new, |line| format!("line {line}: "));
+        let key = text::printable_text(conflict.key.as_bytes());
+        let text = format!("{line}{key}: {}; not in force, an earlier line says {}", conflict.lost, conflict.kept);
+        row("conflict", &style.odd(&text));
+    }
+    for (reason, count) in &findings.skips {
+        row("left out", &format!("{} ({reason})", text::number(*count)));
+    }
+    for (line, note) in &findings.notes {
+        row("warning", &style.odd(&format!("{}:{line}: {note}", source.origin)));
+    }
+    if findings.fault_count > 0 {
+        row("bad lines", &style.bad(&text::number(findings.fault_count)));
+        for fault in &findings.faults {
+            let _ = writeln!(out, "    {}:{}: {}: {}", source.origin, fault.line, fault.why, fault.text);
+        }
+        let rest = findings.fault_count - findings.faults.len();
+        if rest > 0 {
+            let _ = writeln!(out, "    and {} more", text::number(rest));
+        }
+    }
+}
+
+fn file_text(file: &FileReport, style: Style, out: &mut String) {
+    let _ = writeln!(out, "{}", style.head(&format!("{}: {}", file.what, file.path.display())));
+    let _ = match &file.error {
+        Some(error) => writeln!(out, "  {:<11} {}", "NOT TAKEN", style.bad(error)),
+        None => writeln!(out, "  {:<11} {}", "entries", text::number(file.entries)),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_are_told_by_size_and_not_all() {
+        let counts: BTreeMap<String, usize> = (0..11).map(|n| (format!("d{n}.example"), n * 1000)).collect();
+        let text = largest(&counts);
+        assert!(text.starts_with("d10.example 10,000, d9.example 9,000, "), "{text}");
+        assert!(text.ends_with("d3.example 3,000, 3 more"), "{text}");
+        assert_eq!(largest(&BTreeMap::from([("only.example".to_owned(), 0)])), "only.example");
+    }
+}
