@@ -99,7 +99,7 @@ pub fn write(content: &Content, meta: &Meta, out: impl Write) -> io::Result<()> 
         statement(&mut out, b'k', [b"", key], &[b"+", value])?;
     }
     let sum = out.sum.clone().finalize();
-    write!(out, "end {count} {sum:08x}\n")?;
+    writeln!(out, "end {count} {sum:08x}")?;
     out.flush()
 }
 
