@@ -27,6 +27,11 @@ pub struct Domain<'a>(&'a [u8]);
 pub struct LocalPart<'a>(&'a [u8]);
 
 impl<'a> Domain<'a> {
+    /// A domain whose bytes came out of [`fold_domain`] before.
+    pub(crate) fn as_folded(bytes: &'a [u8]) -> Domain<'a> {
+        Domain(bytes)
+    }
+
     /// A domain that is folded already, because it is one that was: copied to `out` (cleared first).
     pub(crate) fn folded(domain: &[u8], out: &'a mut Vec<u8>) -> Domain<'a> {
         out.clear();

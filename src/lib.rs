@@ -10,7 +10,9 @@
 //! ```text
 //! cli                             arguments in, exit code out
 //! net   reload   sys   logging    the shell: sockets and the loop; files; the system; the log
-//! resolve   stats   config        a request's one way to its answer; counters; what was configured
+//! resolve   stats                 a request's one way to its answer; counters
+//! probe                           call-ahead: conversation, schedule, cache
+//! config                          what was configured
 //! proto   source   map            codecs; list parsers; what is known
 //! address   verdict               the words that all layers share
 //! ```
@@ -47,6 +49,7 @@ pub mod config;
 pub mod logging;
 pub mod map;
 pub mod net;
+pub mod probe;
 pub mod proto;
 pub mod reload;
 pub mod resolve;

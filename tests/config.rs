@@ -227,6 +227,7 @@ fn the_command_line_adds_to_the_file() {
         listen: vec!["/run/x.sock".parse().expect("good"), "/run/x.sock".parse().expect("good")],
         user: Some("nobody".into()),
         pid_file: Some("/run/x.pid".into()),
+        ..Overrides::default()
     };
     let config = parse_with(ONE, &overrides).unwrap_or_else(|e| panic!("{e}"));
     let names: Vec<&str> = config.sources.iter().map(|s| s.name.as_str()).collect();

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::settings::{Settings, absolute};
+use super::settings::Settings;
 use super::watch::Watch;
 use super::{Failure, exit};
 use crate::config::{Endpoint, Overrides};
@@ -78,11 +78,9 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         listen: args.listen.clone(),
         user: args.user.clone(),
         pid_file: args.pid_file.clone(),
+        control: args.control.clone(),
     };
-    let Settings { mut config, file } = Settings::read(args.config.as_deref(), &overrides)?;
-    if let Some(control) = &args.control {
-        config.control = Some(absolute(control));
-    }
+    let Settings { config, file } = Settings::read(args.config.as_deref(), &overrides)?;
     let os = |what: &str, e: &io::Error| Failure::new(exit::OS, format!("{what}: {}", crate::config::reason(e)));
     let descriptors = sys::raise_nofile().map_err(|e| os("limit of open files", &e))?;
     sys::private_umask();

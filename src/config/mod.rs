@@ -653,6 +653,8 @@ pub struct Overrides {
     pub user: Option<String>,
     /// `-P`
     pub pid_file: Option<PathBuf>,
+    /// `--control`
+    pub control: Option<PathBuf>,
 }
 
 impl Config {
@@ -739,6 +741,9 @@ impl Config {
         }
         if let Some(pid_file) = &overrides.pid_file {
             self.pid_file = Some(std::path::absolute(pid_file).unwrap_or_else(|_| pid_file.clone()));
+        }
+        if let Some(control) = &overrides.control {
+            self.control = Some(std::path::absolute(control).unwrap_or_else(|_| control.clone()));
         }
     }
 

@@ -452,6 +452,12 @@ impl Builder {
                 let entry = self.intern_entry(Entry::Accept { value: (*value).into() });
                 self.intern_class(Class { domain, entry })
             }
+            Grant::Follow { domain: target, value } => {
+                let mut folded = Vec::new();
+                let target = address::fold_domain(target, &mut folded)?.bytes().into();
+                let entry = self.intern_entry(Entry::Follow { domain: target, value: (*value).into() });
+                self.intern_class(Class { domain, entry })
+            }
             Grant::Refuse(reply) => {
                 let entry = self.intern_entry(Entry::Refuse(reply.clone()));
                 self.intern_class(Class { domain, entry })

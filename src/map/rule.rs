@@ -69,6 +69,14 @@ pub enum Grant<'a> {
         /// The right side.
         value: &'a [u8],
     },
+    /// Of a catch-all: exists if the same local part exists at this domain, where that is ours; else exists
+    /// (`@example.net  %1@example.org` of a virtusertable, `@example.net  @example.org` of a Postfix map).
+    Follow {
+        /// As written.
+        domain: &'a [u8],
+        /// The right side.
+        value: &'a [u8],
+    },
     /// The recipient is refused: with a reply of its own, or with the domain's. A 4xx reply is a refusal for now (a full
     /// mailbox).
     Refuse(Option<Reply>),
@@ -87,14 +95,21 @@ pub enum Entry {
         /// The right side; empty when no map wants it.
         value: Box<[u8]>,
     },
+    /// See [`Grant::Follow`].
+    Follow {
+        /// Folded.
+        domain: Box<[u8]>,
+        /// The right side.
+        value: Box<[u8]>,
+    },
     /// See [`Grant::Refuse`].
     Refuse(Option<Reply>),
 }
 
 impl Entry {
-    /// Whether it accepts.
+    /// Whether it accepts, by itself or on condition.
     pub fn accepts(&self) -> bool {
-        matches!(self, Entry::Accept { .. })
+        matches!(self, Entry::Accept { .. } | Entry::Follow { .. })
     }
 }
 
@@ -103,6 +118,7 @@ impl fmt::Display for Entry {
         match self {
             Entry::Accept { value } if value.is_empty() => f.write_str("accept"),
             Entry::Accept { value } => write!(f, "accept, \"{}\"", value.escape_ascii()),
+            Entry::Follow { domain, .. } => write!(f, "accept who exists at {}", domain.escape_ascii()),
             Entry::Refuse(None) => f.write_str("refuse"),
             Entry::Refuse(Some(reply)) => write!(f, "refuse, \"{reply}\""),
         }

@@ -33,6 +33,12 @@ pub struct Policy {
     pub batv: bool,
     /// A well-formed SRS address exists.
     pub srs: bool,
+    /// What decides about who is in no list.
+    pub verify: Verify,
+    /// The backend that is asked; `None`: what the next hops say.
+    pub backend: Option<Box<str>>,
+    /// Whether recipients exist while the backend can't be asked; `None`: what the backend's own setting says.
+    pub unavailable_exists: Option<bool>,
     /// The reply for who does not exist.
     pub absent: Reply,
     /// The reply when we can't tell.
@@ -50,6 +56,9 @@ impl Default for Policy {
             always: Vec::new(),
             batv: true,
             srs: false,
+            verify: Verify::List,
+            backend: None,
+            unavailable_exists: None,
             absent: Reply::absent(),
             unknown: Reply::unknown(),
         }
@@ -66,6 +75,20 @@ pub enum Mode {
     Warn,
     /// Everybody exists.
     Off,
+}
+
+/// What decides about a recipient besides refusals that lists spell out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// The lists: who is not in them does not exist.
+    #[default]
+    List,
+    /// The backend, for whom the lists do not settle.
+    Probe,
+    /// The lists, and for who is not in them the backend.
+    ListThenProbe,
+    /// Lists and backend: who is in a list must exist there, too.
+    Both,
 }
 
 /// Domains that share a policy.
@@ -244,6 +267,28 @@ pub struct Found<'s, 'k> {
 }
 
 impl<'s> Found<'s, '_> {
+    /// Whether the backend has the last word about this recipient.
+    pub fn wants_probe(&self) -> bool {
+        let Some(policy) = self.policy else { return false };
+        match policy.verify {
+            _ if policy.mode == Mode::Off => false,
+            Verify::List => false,
+            Verify::Probe | Verify::ListThenProbe => self.step == Step::Verify,
+            Verify::Both => self.enforced == Verdict::Exists && !matches!(self.step, Step::Always | Step::Unwrap),
+        }
+    }
+
+    /// The same with the backend's word.
+    pub fn verified(self, verdict: Verdict) -> Self {
+        let enforces = self.policy.is_none_or(|policy| policy.mode == Mode::Enforce);
+        Found {
+            verdict: if enforces { verdict } else { Verdict::Exists },
+            enforced: verdict,
+            step: Step::Verify,
+            ..self
+        }
+    }
+
     /// The reply that refuses the recipient: the entry's own, else the domain's.
     pub fn refusal(&self) -> Option<&'s Reply> {
         match self.hit.map(|hit| hit.entry) {
@@ -263,7 +308,7 @@ impl<'s> Found<'s, '_> {
     /// The list's own word for the recipient; empty without one.
     pub fn value(&self) -> &'s [u8] {
         match self.hit.map(|hit| hit.entry) {
-            Some(Entry::Accept { value }) => value,
+            Some(Entry::Accept { value } | Entry::Follow { value, .. }) => value,
             _ => b"",
         }
     }
@@ -447,7 +492,7 @@ impl Snapshot {
         } else {
             Name { lower: local, kept: None }
         };
-        let mut search = Search { snapshot: self, ours, policy, domain, marked, kept, trace };
+        let mut search = Search { snapshot: self, ours, policy, domain, marked, kept, trace, followed: 0 };
         let (step, decision) = search.all_steps(name);
         let (verdict, hit) = match decision {
             Decision::Exists(hit) => (Verdict::Exists, hit),
@@ -652,6 +697,18 @@ enum Decision<'s> {
     NotListed,
 }
 
+/// Most catch-alls that lead to one another; what is longer is a ring.
+const MAX_FOLLOWED: usize = 8;
+
+/// Where a catch-all leads, in words.
+struct Renamed<'a>(&'a [u8]);
+
+impl std::fmt::Display for Renamed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "whoever exists at {}; looking there", self.0.escape_ascii())
+    }
+}
+
 /// One look-up in a domain of ours.
 struct Search<'s, 'a, T> {
     snapshot: &'s Snapshot,
@@ -663,6 +720,8 @@ struct Search<'s, 'a, T> {
     marked: &'a mut Vec<u8>,
     kept: &'a mut Vec<u8>,
     trace: &'a mut T,
+    /// Catch-alls that led here.
+    followed: usize,
 }
 
 impl<'s, T: Trace> Search<'s, '_, T> {
@@ -693,7 +752,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             return (Step::Prefix, decide(hit));
         }
         if let Some(hit) = self.catch_all(name.lower) {
-            return (Step::CatchAll, decide(hit));
+            return (Step::CatchAll, self.follow(name, hit));
         }
         if self.snapshot.below
             && let Some(hit) = self.subdomains()
@@ -820,6 +879,33 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             }
         }
         self.in_chain(Step::CatchAll, Key::new(b"", Some(b""), &self.snapshot.key))
+    }
+
+    /// A catch-all that only renames the domain proves what is proved there.
+    fn follow(&mut self, name: Name<'_>, hit: Hit<'s>) -> Decision<'s> {
+        let Entry::Follow { domain, .. } = hit.entry else { return decide(hit) };
+        let snapshot = self.snapshot;
+        match snapshot.covering(domain) {
+            Some(ours) if self.followed < MAX_FOLLOWED => {
+                self.trace.note(Step::CatchAll, &Renamed(domain));
+                let mut there = Search {
+                    snapshot,
+                    ours,
+                    policy: snapshot.policy(&snapshot.domains[ours]),
+                    domain: Domain::as_folded(domain),
+                    marked: &mut *self.marked,
+                    kept: &mut *self.kept,
+                    trace: &mut *self.trace,
+                    followed: self.followed + 1,
+                };
+                match there.all_steps(name).1 {
+                    Decision::Exists(_) => Decision::Exists(Some(hit)),
+                    decision => decision,
+                }
+            }
+            // Somebody else's domain, or a ring: not ours to judge.
+            _ => Decision::Exists(Some(hit)),
+        }
     }
 
     /// `@.parent`, nearest parent first.
@@ -1057,6 +1143,40 @@ mod tests {
             let mut scratch = Scratch::default();
             let found = snapshot.lookup(b"nobody@a.example", &mut scratch, &mut ());
             assert_eq!((found.verdict, found.enforced), (Exists, Absent));
+        }
+    }
+
+    #[test]
+    fn a_catch_all_that_renames_the_domain_proves_what_is_there() {
+        let renames = |domain: &'static [u8], target: &'static [u8]| Item {
+            key: Key::CatchAll { domain },
+            grant: Grant::Follow { domain: target, value: b"" },
+        };
+        let list = source(
+            0,
+            &[
+                recipient("anna@a.example"),
+                refuse(recipient("leaver@a.example"), "550 5.7.1 Left"),
+                renames(b"b.example", b"A.example"),
+                recipient("only@b.example"),
+                renames(b"c.example", b"b.example"),
+                renames(b"out.example", b"elsewhere.example"),
+                renames(b"ring.example", b"ring.example"),
+            ],
+        );
+        let snapshot = snapshot(vec![list], vec![]);
+        for (address, verdict) in [
+            ("anna+x@b.example", Exists),
+            ("nobody@b.example", Absent),
+            ("leaver@b.example", Absent),
+            ("only@b.example", Exists),
+            ("anna@c.example", Exists),
+            ("only@c.example", Exists),
+            ("nobody@c.example", Absent),
+            ("nobody@out.example", Exists),
+            ("nobody@ring.example", Exists),
+        ] {
+            assert_eq!(ask(&snapshot, address).0, verdict, "{address}");
         }
     }
 

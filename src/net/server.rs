@@ -550,22 +550,15 @@ impl Server {
         }
     }
 
-    /// Takes over limits and listeners of a new configuration. Sockets that stay the same stay open; new ones are bound
-    /// before old ones are closed.
+    /// Takes over log, limits and listeners of a new configuration. Sockets that stay the same stay open; new ones are
+    /// bound before old ones are closed, and when one can't be bound none is closed.
     fn reconfigure(&mut self, config: Arc<Config>) {
+        self.logger.reconfigure(&config.log);
         self.core.set_limits(&config.limits);
         let mut keep = Vec::new();
+        let mut all_bound = true;
         for listen in &config.listen {
-            let same = |listener: &Listener| listener.listen.as_ref().is_some_and(|old| old.same_socket(listen));
-            let before = keep.len();
-            for (slot, listener) in &mut self.listeners {
-                if !keep.contains(&slot) && same(listener) {
-                    listener.front = std::rc::Rc::new(Front::new(listen));
-                    listener.listen = Some(listen.clone());
-                    keep.push(slot);
-                }
-            }
-            if keep.len() > before {
+            if self.keep_open(listen, &mut keep) {
                 continue;
             }
             match sys::bind(listen, config.limits.backlog, &mut self.activated) {
@@ -577,21 +570,52 @@ impl Server {
                         }
                     }
                 }
-                Err(e) => log::error!("{e}; the listeners that are open stay as they are"),
+                Err(e) => {
+                    all_bound = false;
+                    log::error!("{e}; the listeners that are open stay open");
+                }
             }
         }
-        let gone: Vec<usize> = self
-            .listeners
-            .iter()
-            .filter(|(slot, listener)| listener.listen.is_some() && !keep.contains(slot))
-            .map(|(slot, _)| slot)
-            .collect();
+        let gone = |slot: &usize, listener: &Listener| all_bound && listener.listen.is_some() && !keep.contains(slot);
+        let gone: Vec<usize> =
+            self.listeners.iter().filter(|(slot, listener)| gone(slot, listener)).map(|(slot, _)| slot).collect();
         for slot in gone {
             self.close_listener(slot);
         }
         self.note_listeners();
+        for (what, changed) in [
+            ("control", self.config.control != config.control),
+            ("user", self.config.user != config.user),
+            ("pid_file", self.config.pid_file != config.pid_file),
+        ] {
+            if changed {
+                log::warn!("{what} has changed in the configuration; that takes a restart");
+            }
+        }
         self.config = config;
         self.set_capacity();
+    }
+
+    /// Keeps what is open for a listener of the new configuration; `false`: nothing is. Its path may get another mode,
+    /// owner or group while it is open, and must not be bound again: we would find ourselves there.
+    fn keep_open(&mut self, listen: &Listen, keep: &mut Vec<usize>) -> bool {
+        let mut found = false;
+        for (slot, listener) in &mut self.listeners {
+            let Some(old) = listener.listen.as_ref().filter(|old| old.on == listen.on) else { continue };
+            if keep.contains(&slot) {
+                continue;
+            }
+            if let Some(path) = listen.on.path().filter(|_| !old.same_socket(listen))
+                && let Err(e) = sys::permit(path, listen.mode, listen.owner.as_deref(), listen.group.as_deref())
+            {
+                log::error!("{}: {e}; the socket is as it was", listen.on);
+            }
+            listener.front = std::rc::Rc::new(Front::new(listen));
+            listener.listen = Some(listen.clone());
+            keep.push(slot);
+            found = true;
+        }
+        found
     }
 
     fn close_listener(&mut self, slot: usize) {

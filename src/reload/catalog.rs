@@ -55,6 +55,8 @@ pub struct Catalog {
 pub struct Serves {
     /// The file of `-c`.
     pub file: Option<PathBuf>,
+    /// The control socket is another one than the file says.
+    pub own_control: bool,
 }
 
 /// The parts of a configuration that shape a directory.
@@ -462,7 +464,7 @@ impl Catalog {
     /// The command that takes a source though a guard holds it back.
     fn force_command(&self, config: &Config, source: &config::Source) -> String {
         let name = quoted(&source.name);
-        let file = self.serves.as_ref().and_then(|serves| serves.file.as_deref());
+        let file = self.serves.as_ref().filter(|serves| !serves.own_control).and_then(|serves| serves.file.as_deref());
         match (file, &config.control) {
             (_, None) => "it can be forced over a control socket only (control)".to_owned(),
             (Some(file), _) if file == Path::new(config::DEFAULT_FILE) => format!("rcptmapd reload --force {name}"),

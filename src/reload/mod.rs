@@ -118,7 +118,10 @@ impl Loader {
             if let Err(e) = sys::lower_own_priority() {
                 log::debug!("the loader runs at normal priority: {e}");
             }
-            let catalog = Catalog::serving(Serves { file: settings.file.clone() });
+            let catalog = Catalog::serving(Serves {
+                file: settings.file.clone(),
+                own_control: settings.overrides.control.is_some(),
+            });
             let mut worker = Worker {
                 config,
                 settings,

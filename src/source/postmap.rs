@@ -57,7 +57,14 @@ pub(super) fn item<'a>(line: &'a [u8], attach: &'a [u8]) -> Result<Item<'a>, Fau
         Err(_) | Ok(Shape::Bare { .. }) if key.starts_with(b"/") => return Err(Fault::Regexp),
         Err(fault) => return Err(fault),
         Ok(Shape::Address { local, domain }) => Key::Recipient { local, domain },
-        Ok(Shape::At { domain }) => Key::CatchAll { domain },
+        Ok(Shape::At { domain }) => {
+            // virtual(5): the same local part at another domain, when that is all there is
+            let grant = match value.strip_prefix(b"@") {
+                Some(target) if is_full_domain(target) => Grant::Follow { domain: target, value },
+                _ => Grant::Accept { value },
+            };
+            return Ok(Item { key: Key::CatchAll { domain }, grant });
+        }
         Ok(Shape::AtDot { domain }) => Key::Subdomains { domain },
         Ok(Shape::User { local }) => Key::AnyDomain { local },
         Ok(Shape::Bare { word }) => match word.strip_prefix(b".").unwrap_or(word) {

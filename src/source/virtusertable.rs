@@ -1,7 +1,7 @@
 //! sendmail virtusertable (cf/README, "VIRTUSER DOMAIN"): key, blanks, target.
 //!
 //! `error:` targets are refusals; every other key exists, and its value is the target, with `%0` to `%3` as written.
-//! Whether a catch-all's target exists (`@example.net  %1@example.org`) is for the sink to follow.
+//! A catch-all that keeps the local part (`@example.net  %1@example.org`) exists where its target does.
 
 use super::action::{error_mailer, strip};
 use super::lines::{is_blank, is_idle};
@@ -46,7 +46,17 @@ fn entry(line: &[u8]) -> Result<Item<'_>, Fault> {
         Shape::Bare { .. } if is_prose(value) => return Err(Fault::Prose),
         _ => return Err(Fault::Address),
     };
-    Ok(Item { key, grant: target(value) })
+    let grant = match key {
+        Key::CatchAll { .. } => renamed(value).unwrap_or_else(|| target(value)),
+        _ => target(value),
+    };
+    Ok(Item { key, grant })
+}
+
+/// A target that is the same local part at another domain, with its detail or without.
+fn renamed(value: &[u8]) -> Option<Grant<'_>> {
+    let domain = [&b"%1@"[..], b"%1%3@", b"%1+%2@"].iter().find_map(|same| value.strip_prefix(*same))?;
+    (!domain.contains(&b'@') && !domain.contains(&b'%')).then_some(Grant::Follow { domain, value })
 }
 
 /// What a target says.
@@ -80,7 +90,7 @@ mod tests {
                 "4 detail help++@example.org = desk+%2",
                 "5 recipient root@example.org ! 550 5.7.0 Address not for the outside",
                 "6 recipient joe@example.org ! 550 5.1.1 No such user here",
-                "7 catch-all @example.net = %1@example.org",
+                "7 catch-all @example.net -> example.org",
                 "8 catch-all @example.com ! 550 5.1.1 No such user here",
                 "9 detail +*@example.com = x",
                 "10 fault NoValue | etc...",

@@ -129,3 +129,16 @@ fn what_is_no_control_socket_is_told() {
     assert!(ran.err.contains("no control socket") && ran.err.contains("kill -HUP"), "{}", ran.err);
     assert_eq!(run(&["status", "-c", &config]).code, Some(78));
 }
+
+#[test]
+fn a_reload_answers_for_itself_and_not_for_the_load_before_it() {
+    let long: String = (0..300_000).map(|n| format!("user{n}@example.org\n")).collect();
+    let daemon = Daemon::serving(&[&long]);
+    // This load takes a while, and takes the list; what is asked for meanwhile must see the empty one.
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    daemon.wait_for_log("SIGHUP");
+    daemon.write("list0", "");
+    let ran = over_control(&daemon, "reload", &[]);
+    assert_eq!(ran.code, Some(65), "{}", ran.out);
+    assert!(ran.out.contains("list0: the file is empty"), "{}", ran.out);
+}

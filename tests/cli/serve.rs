@@ -118,7 +118,7 @@ fn root_is_warned_and_a_user_is_become() {
         return;
     }
     let daemon = Daemon::serving(&["anna@example.org\n"]);
-    assert_eq!(daemon.log().matches("running as root").count(), 1, "{}", daemon.log());
+    assert_eq!(daemon.wait_for_log("loaded ").matches("running as root").count(), 1);
     let setup = Setup::new().list("list", "anna@example.org\n").arg("-u").arg("nobody");
     let daemon = setup.start();
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
@@ -126,4 +126,50 @@ fn root_is_warned_and_a_user_is_become() {
     assert!(uid.split_whitespace().skip(1).all(|uid| uid == "65534"), "{uid}");
     assert!(!daemon.log().contains("running as root"), "{}", daemon.log());
     assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+}
+
+#[test]
+fn a_listener_gets_its_new_mode_and_stays_open() {
+    let config = |mode: &str, more: &str| {
+        format!("[[source]]\npath = \"list\"\n[[listen]]\non = \"unix:DIR/r.sock\"\nmode = \"{mode}\"\n{more}")
+    };
+    let mut daemon = Setup::new().file("list", "anna@example.org\n").config(&config("0600", "")).start();
+    let mode = |daemon: &Daemon| {
+        let metadata = std::fs::metadata(daemon.unix()).expect("it is there");
+        std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777
+    };
+    assert_eq!(mode(&daemon), 0o600);
+    let mut held = daemon.connect();
+    daemon.write_config(&config("0666", ""));
+    daemon.hup();
+    assert_eq!(mode(&daemon), 0o666);
+    assert_eq!(common::ask(&mut held, "rcpt", b"anna@example.org"), "OK anna@example.org");
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+
+    // One that can't be bound costs none that is open; one that is left out is closed.
+    daemon.write_config(&config("0666", "[[listen]]\non = \"unix:DIR/s.sock\"\n"));
+    daemon.hup();
+    assert_eq!(daemon.listeners().len(), 2);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let busy = taken.local_addr().expect("its address");
+    daemon.write_config(&config("0666", &format!("[[listen]]\non = \"{busy}\"\n")));
+    daemon.hup();
+    assert_eq!(daemon.listeners().len(), 2, "{}", daemon.log());
+    daemon.wait_for_log("the port is taken");
+    drop(taken);
+    daemon.hup();
+    assert_eq!(daemon.listeners().len(), 2);
+    assert_eq!(daemon.tcp(), busy);
+    assert!(!daemon.path("s.sock").exists());
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+}
+
+#[test]
+fn the_log_level_changes_on_hup_and_what_takes_a_restart_is_told() {
+    let config = |level: &str, more: &str| format!("{more}[log]\nlevel = \"{level}\"\n[[source]]\npath = \"list\"\n");
+    let mut daemon = Setup::new().file("list", "anna@example.org\n").config(&config("error", "")).start();
+    daemon.write_config(&config("info", "pid_file = \"DIR/pid\"\n"));
+    daemon.hup();
+    daemon.wait_for_log("pid_file has changed in the configuration; that takes a restart");
+    assert_eq!(daemon.stop().err.matches("listening on").count(), 0);
 }
