@@ -688,5 +688,6 @@ fn policy(domain: &config::RelayDomain) -> Policy {
         srs: domain.unwrap.contains(&Wrapper::Srs),
         absent: domain.absent.clone(),
         unknown: domain.unknown.clone(),
+        ..Policy::default()
     }
 }

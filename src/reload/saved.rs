@@ -86,6 +86,9 @@ pub fn write(content: &Content, meta: &Meta, out: impl Write) -> io::Result<()> 
         };
         match listed.entry {
             Entry::Accept { value } => statement(&mut out, kind, [domain, local], &[b"+", value])?,
+            Entry::Follow { domain: target, value } => {
+                statement(&mut out, kind, [domain, local], &[b">", target, b" ", value])?;
+            }
             Entry::Refuse(None) => statement(&mut out, kind, [domain, local], &[b"-"])?,
             Entry::Refuse(Some(reply)) => {
                 statement(&mut out, kind, [domain, local], &[b"-", reply.line().as_bytes()])?;
@@ -176,6 +179,10 @@ fn statement(text: &[u8], local: &mut Vec<u8>, value: &mut Vec<u8>, builder: &mu
     };
     let grant = match (sign, value) {
         (b'+', value) => Grant::Accept { value },
+        (b'>', target) => {
+            let blank = memchr::memchr(b' ', target)?;
+            Grant::Follow { domain: &target[..blank], value: &target[blank + 1..] }
+        }
         (b'-', b"") => Grant::Refuse(None),
         (b'-', reply) => Grant::Refuse(Some(Reply::from_str(std::str::from_utf8(reply).ok()?).ok()?)),
         _ => return None,
@@ -250,6 +257,7 @@ mod tests {
             (Key::Detail { local: b"", domain, required: true }, Grant::ACCEPT),
             (Key::Prefix { prefix: b"list-", domain }, refusal()),
             (Key::CatchAll { domain: b"open.example" }, Grant::ACCEPT),
+            (Key::CatchAll { domain: b"new.example" }, Grant::Follow { domain: b"a.example", value: b"%1@a.example" }),
             (Key::Subdomains { domain: b"lab.example" }, Grant::ACCEPT),
             (Key::Domain { domain: b"empty.example" }, Grant::ACCEPT),
         ] {
