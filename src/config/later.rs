@@ -49,13 +49,7 @@ const fn but(key: &'static str, today: &'static [&'static str]) -> Later {
 const LATER: &[Later] = &[
     but("log.addresses", &["plain"]),
     Later { key: "source.format", today: Today::Formats },
-    but("domain.verify", &["list"]),
-    but("domain.backend", &[""]),
-    all("domain.unavailable"),
-    all("nexthops.*"),
-    all("backend.*"),
-    all("cache.*"),
-    but("map.kind", &["recipients", "access", "check", "domains", "table"]),
+    but("backend.tls", &["off"]),
     but("map.format", &["auto"]),
 ];
 

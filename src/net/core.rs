@@ -1,8 +1,10 @@
 //! What every session shares: the directory, the limits, the counters, and the buffers of the loop.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::probing::{Asking, Probing};
+use super::token::SessionId;
 use super::watch::{self, Act, Watch, Whom};
 use crate::config::{Config, Limits, ListenProtocol};
 use crate::harvest::{CLIENT_SUFFIX, client_and_key};
@@ -14,6 +16,7 @@ use crate::reload::{Order, Report, Ticket};
 use crate::resolve::{Decision, Directory};
 use crate::stats::{Outcome, Stats};
 use crate::tally::Fate;
+use crate::verdict::Verdict;
 
 /// Most bytes that one read takes: some hundred requests, and little to copy when the budget ends before they do.
 pub const READ: usize = 16 * 1024;
@@ -49,6 +52,12 @@ pub struct Core {
     pub logger: &'static Logger,
     /// Who is not checked, who guesses, and what became of recipients.
     pub watch: Watch,
+    /// Call-ahead; `None` without a backend.
+    pub probing: Option<Probing>,
+    /// The session that is being served.
+    pub asker: SessionId,
+    /// What a prober has found out for the request at the front of its input.
+    pub resume: Option<Verdict>,
     scratch: Scratch,
 }
 
@@ -91,6 +100,9 @@ impl Core {
             listening: Vec::new(),
             logger,
             watch: Watch::new(now),
+            probing: None,
+            asker: SessionId { slot: 0, generation: 0 },
+            resume: None,
             scratch: Scratch::default(),
         };
         core.watch.tallies.follow(&core.directory);
@@ -133,12 +145,22 @@ impl Core {
         std::mem::replace(&mut self.directory, directory)
     }
 
-    /// Answers one request, and counts it.
+    /// Answers one request, and counts it. `false`: the answer comes later, and the request is to be asked again then.
     #[inline]
-    pub fn answer(&mut self, dialect: Dialect, map: &[u8], key: &[u8], write: impl FnOnce(&Reply<'_>)) {
+    pub fn answer(&mut self, dialect: Dialect, map: &[u8], key: &[u8], write: impl FnOnce(&Reply<'_>)) -> bool {
         let directory = &*self.directory;
         let Some(number) = directory.map_number(map) else { return self.answer_otherwise(dialect, map, key, write) };
-        let answer = directory.answer_from(&directory.maps()[number].kind, key, &mut self.scratch, &mut ());
+        let mut asking = Asking {
+            probing: self.probing.as_mut(),
+            session: self.asker,
+            patience: patience(&self.limits, dialect),
+            resume: &mut self.resume,
+            now: self.now,
+        };
+        let kind = &directory.maps()[number].kind;
+        let Some(answer) = directory.answer_by(kind, key, &mut self.scratch, &mut (), &mut asking) else {
+            return false;
+        };
         self.stats.count_answer(dialect, &answer);
         if let Some(verdict) = answer.verdict {
             let place = self.watch.tallies.place(answer.domain, directory);
@@ -148,22 +170,37 @@ impl Core {
             }
         }
         write(&answer.reply);
+        true
     }
 
     /// Answers a request for a map that there is not, or for one whose keys begin with the client.
     #[cold]
-    fn answer_otherwise(&mut self, dialect: Dialect, map: &[u8], key: &[u8], write: impl FnOnce(&Reply<'_>)) {
+    fn answer_otherwise(&mut self, dialect: Dialect, map: &[u8], key: &[u8], write: impl FnOnce(&Reply<'_>)) -> bool {
         let directory = &*self.directory;
         let base = map.strip_suffix(CLIENT_SUFFIX).and_then(|name| directory.recipients_map(name));
         let Some(number) = base else {
             let answer = directory.answer(map, key, &mut self.scratch);
             self.stats.count_answer(dialect, &answer);
-            return write(&answer.reply);
+            write(&answer.reply);
+            return true;
         };
         let (client, key) = client_and_key(key);
-        let answer = directory.answer_from(&directory.maps()[number].kind, key, &mut self.scratch, &mut ());
+        let mut asking = Asking {
+            probing: self.probing.as_mut(),
+            session: self.asker,
+            patience: patience(&self.limits, dialect),
+            resume: &mut self.resume,
+            now: self.now,
+        };
+        let kind = &directory.maps()[number].kind;
+        let Some(answer) = directory.answer_by(kind, key, &mut self.scratch, &mut (), &mut asking) else {
+            return false;
+        };
         self.stats.count_answer(dialect, &answer);
-        let Some(verdict) = answer.verdict else { return write(&answer.reply) };
+        let Some(verdict) = answer.verdict else {
+            write(&answer.reply);
+            return true;
+        };
         let (place, acted) = self.watch.judge(client, answer.domain, verdict, watch::without_tag(key), directory);
         // There are no words here that close an SMTP session: it is put off.
         let deferred = match acted {
@@ -174,9 +211,11 @@ impl Core {
         let reply = deferred.map(|reply| Reply::Temp(reply.status_and_text().as_bytes()));
         write(reply.as_ref().unwrap_or(&answer.reply));
         self.watch.tallies.count(number, place, fate, directory);
+        true
     }
 
-    /// Decides about one recipient, for a protocol that says itself what is to be done, and who asks.
+    /// Decides about one recipient, for a protocol that says itself what is to be done, and who asks. `false`: the
+    /// decision comes later, and the request is to be asked again then.
     pub fn decide(
         &mut self,
         dialect: Dialect,
@@ -184,11 +223,12 @@ impl Core {
         recipient: &[u8],
         whom: Whom,
         write: impl FnOnce(&Decision<'_>),
-    ) {
+    ) -> bool {
         let directory = &*self.directory;
         let Some(number) = directory.recipients_map(map) else {
             self.stats.count_decision(dialect, Outcome::NoMap, false);
-            return write(&Decision::Defer(directory.deferral()));
+            write(&Decision::Defer(directory.deferral()));
+            return true;
         };
         if let Some(reason) = whom.skipped {
             let domain = directory.snapshot().domain_of(recipient, &mut self.scratch);
@@ -196,10 +236,18 @@ impl Core {
                 self.stats.count_skip(reason);
                 let place = self.watch.tallies.place(domain.map(|(domain, _)| domain), directory);
                 self.watch.tallies.count(number, place, Fate::Skipped, directory);
-                return write(&Decision::Pass);
+                write(&Decision::Pass);
+                return true;
             }
         }
-        let decided = directory.decide(recipient, &mut self.scratch);
+        let mut asking = Asking {
+            probing: self.probing.as_mut(),
+            session: self.asker,
+            patience: patience(&self.limits, dialect),
+            resume: &mut self.resume,
+            now: self.now,
+        };
+        let Some(decided) = directory.decide(recipient, &mut self.scratch, &mut asking) else { return false };
         self.stats.count_decision(dialect, Outcome::Verdict(decided.verdict), decided.spared);
         let bitbucket = self.watch.bitbucket;
         let (place, acted) = self.watch.judge(whom.client, decided.domain, decided.verdict, recipient, directory);
@@ -215,5 +263,15 @@ impl Core {
         };
         write(&decision);
         self.watch.tallies.count(number, place, fate, directory);
+        true
+    }
+}
+
+/// By when a client of this dialect must have its answer; past that it has decided without us.
+fn patience(limits: &Limits, dialect: Dialect) -> Duration {
+    match dialect {
+        Dialect::Line => limits.answer_line,
+        Dialect::Milter => limits.answer_milter,
+        _ => limits.answer,
     }
 }

@@ -9,6 +9,7 @@ mod dialect;
 mod listener;
 mod metrics;
 mod pages;
+mod probing;
 mod report;
 mod server;
 mod session;

@@ -75,7 +75,8 @@ pub enum Error {
 pub enum Step<'a> {
     /// Nothing; a reply may have been appended.
     Done,
-    /// Decide about this recipient and call [`Machine::answer`]; until then no further packet may be handled.
+    /// Decide about this recipient and call [`Machine::answer`]; until then no further packet may be handled, but the
+    /// same one again.
     Recipient(Recipient<'a>),
     /// The MTA has finished: close.
     Close,
@@ -144,10 +145,16 @@ impl Machine {
 
     /// Handles one packet; replies are appended to `out`.
     pub fn handle_packet<'a>(&mut self, packet: Packet<'a>, out: &mut Vec<u8>) -> Result<Step<'a>, Error> {
-        if self.owes_answer {
-            return Err(Error::OutOfOrder);
-        }
         let Packet { command, data } = packet;
+        if self.owes_answer {
+            // The caller had to find out first, and has left the packet where it was.
+            return match command {
+                b'R' => {
+                    packet::string(data).map(|(address, parameters)| Step::Recipient(Recipient { address, parameters }))
+                }
+                _ => Err(Error::OutOfOrder),
+            };
+        }
         match (command, self.agreed) {
             (b'O', None) => {
                 self.negotiate(data, WANTED, out)?;
