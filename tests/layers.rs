@@ -5,16 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the outermost to the innermost; those of one line are equals.
-const LAYERS: [&[&str]; 5] = [
+const LAYERS: [&[&str]; 8] = [
     &["cli"],
     &["net", "reload", "sys", "logging"],
-    &["resolve", "stats", "config"],
-    &["proto", "probe", "source", "map"],
+    &["tally"],
+    &["resolve", "stats"],
+    &["probe", "harvest", "skip"],
+    &["config"],
+    &["proto", "source", "map"],
     &["address", "verdict"],
 ];
 
 /// Equals that may still not use each other in this direction: (who, whom).
-const NOT: [(&str, &str); 4] = [("map", "source"), ("map", "proto"), ("map", "probe"), ("sys", "net")];
+const NOT: [(&str, &str); 3] = [("map", "source"), ("map", "proto"), ("sys", "net")];
 
 /// What modules below `net` may not touch.
 const IMPURE: [&str; 9] = [
@@ -29,7 +32,8 @@ const IMPURE: [&str; 9] = [
     "thread::",
 ];
 
-const PURE: [&str; 8] = ["resolve", "stats", "proto", "probe", "source", "map", "address", "verdict"];
+const PURE: [&str; 11] =
+    ["tally", "resolve", "stats", "harvest", "skip", "proto", "probe", "source", "map", "address", "verdict"];
 
 fn sources(of: &str) -> Vec<PathBuf> {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) {

@@ -49,8 +49,6 @@ const fn but(key: &'static str, today: &'static [&'static str]) -> Later {
 const LATER: &[Later] = &[
     but("state_dir", &[""]),
     but("log.addresses", &["plain"]),
-    but("listen.protocol", &["auto", "socketmap", "line", "http"]),
-    all("limits.answer_milter"),
     but("defaults.max_age", &[""]),
     but("defaults.grace", &["0s"]),
     all("defaults.retry"),
@@ -73,12 +71,9 @@ const LATER: &[Later] = &[
     but("domain.verify", &["list"]),
     but("domain.backend", &[""]),
     all("domain.unavailable"),
-    all("domain.skip"),
     all("nexthops.*"),
     all("backend.*"),
     all("cache.*"),
-    all("skip.*"),
-    all("harvest.*"),
     but("map.kind", &["recipients", "access", "check", "domains", "table"]),
     but("map.format", &["auto"]),
 ];

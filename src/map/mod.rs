@@ -13,7 +13,9 @@ mod table;
 pub use content::{Builder, Content, Domains, DuplicateKey, Listed, Unfit, key_of};
 pub use pairs::Pairs;
 pub use rule::{Entry, Grant, Item, Key, KeyText};
-pub use snapshot::{DomainGroup, Found, Hit, Mode, Policy, RelayDomain, Scratch, Snapshot, Source, Step, Trace};
+pub use snapshot::{
+    DomainGroup, Found, Hit, Mode, Policy, RelayDomain, Scratch, Snapshot, Source, Step, Trace, Verify,
+};
 pub use table::{DomainNumber, LocalHash, TooLarge};
 
 /// The keyed hash of everything that peers or lists can choose keys of. One key per process, made by the loader.

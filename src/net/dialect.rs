@@ -12,6 +12,7 @@ use crate::proto::milter::{self, Step};
 use crate::proto::policy::{self, Action};
 use crate::proto::{http, line, socketmap, tcp_table};
 use crate::resolve::Decision;
+use crate::skip::{self, Asker, Origin};
 
 /// What a session speaks, and what it has to remember for that.
 #[derive(Debug)]
@@ -206,9 +207,17 @@ fn policy_request(input: &[u8], batch: &mut Batch<'_>) -> Done {
                 context => context,
             };
             match request.question() {
-                Some(recipient) => core.decide(Dialect::Policy, map, recipient, |decision| {
-                    policy::encode(&policy_action(decision), out);
-                }),
+                Some(recipient) => {
+                    let asker = Asker {
+                        origin: skip::client(request.client_address).map_or(Origin::Unknown, Origin::Ip),
+                        daemon: None,
+                        authenticated: request.is_authenticated(),
+                    };
+                    let whom = core.watch.whom(&asker);
+                    core.decide(Dialect::Policy, map, recipient, whom, |decision| {
+                        policy::encode(&policy_action(decision), out);
+                    });
+                }
                 None => policy::encode(&Action::Dunno, out),
             }
             Done::Answered(size)
@@ -227,6 +236,7 @@ fn policy_action<'a>(decision: &Decision<'a>) -> Action<'a> {
         Decision::Pass => Action::Dunno,
         Decision::Refuse(reply) => Action::Reply(reply),
         Decision::Defer(reply) => Action::DeferIfPermit(reply),
+        Decision::Discard => Action::Other(b"DISCARD"),
     }
 }
 
@@ -244,7 +254,17 @@ fn milter_packet(machine: &mut milter::Machine, input: &[u8], batch: &mut Batch<
         Ok(Step::Done) => Done::Answered(size),
         Ok(Step::Recipient(recipient)) => {
             let map = front.default_map.as_bytes();
-            core.decide(Dialect::Milter, map, recipient.address, |decision| {
+            let asker = Asker {
+                origin: match machine.client() {
+                    milter::Client::Ip(address) => Origin::Ip(address),
+                    milter::Client::Local => Origin::Local,
+                    milter::Client::Unknown => Origin::Unknown,
+                },
+                daemon: machine.daemon_name(),
+                authenticated: machine.authenticated().is_some(),
+            };
+            let whom = core.watch.whom(&asker);
+            core.decide(Dialect::Milter, map, recipient.address, whom, |decision| {
                 machine.answer(&milter_answer(decision), out);
             });
             Done::Answered(size)
@@ -262,6 +282,7 @@ fn milter_answer<'a>(decision: &Decision<'a>) -> milter::Answer<'a> {
     match *decision {
         Decision::Pass => milter::Answer::Continue,
         Decision::Refuse(reply) | Decision::Defer(reply) => milter::Answer::Reply(reply),
+        Decision::Discard => milter::Answer::Discard,
     }
 }
 

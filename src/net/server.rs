@@ -116,7 +116,7 @@ impl Server {
             generation: 0,
             timers: Timers::default(),
             run_queue: Vec::new(),
-            core: Core::new(&config.limits, logger, now),
+            core: Core::new(&config, logger, now),
             loader: start_loader(wake)?,
             capacity: 0,
             descriptors: usize::try_from(descriptors).unwrap_or(usize::MAX),
@@ -150,6 +150,7 @@ impl Server {
                 result => result?,
             }
             self.core.now = Instant::now();
+            self.core.watch.turn(self.core.now);
             for event in &events {
                 match Subject::of(event.token()) {
                     Subject::Session(id) => {
@@ -172,6 +173,7 @@ impl Server {
             self.expire();
             self.start_wanted_reload();
             self.watch_edges();
+            self.core.watch.tell();
             self.feed_watchdog();
             if self.is_stopped() {
                 self.stopped();
@@ -187,7 +189,8 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let pauses = self.listeners.iter().filter_map(|(_, listener)| listener.paused);
-        let next = pauses.chain(self.timers.next()).chain(self.watchdog).chain(self.stop_at).min()?;
+        let harvest = self.core.watch.harvest.as_ref().and_then(|harvest| harvest.due());
+        let next = pauses.chain(self.timers.next()).chain(self.watchdog).chain(self.stop_at).chain(harvest).min()?;
         Some(next.saturating_duration_since(self.core.now))
     }
 
@@ -510,7 +513,7 @@ impl Server {
             stats.reload_failures += 1;
         }
         if let Some(directory) = outcome.directory {
-            let old = std::mem::replace(&mut self.core.directory, directory);
+            let old = self.core.set_directory(directory);
             self.loader.retire(old);
         }
         self.core.report = Arc::new(outcome.report);
@@ -538,7 +541,7 @@ impl Server {
     /// bound before old ones are closed, and when one can't be bound none is closed.
     fn reconfigure(&mut self, config: Arc<Config>) {
         self.logger.reconfigure(&config.log);
-        self.core.set_limits(&config.limits);
+        self.core.configure(&config);
         let mut keep = Vec::new();
         let mut all_bound = true;
         for listen in &config.listen {

@@ -22,6 +22,7 @@ pub mod line;
 pub mod milter;
 pub mod netstring;
 pub mod policy;
+pub mod smtp;
 pub mod socketmap;
 pub mod tcp_table;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::read::{self, Findings, ReadAs, Request, SourceError, Taken};
 use crate::config::{self, Config, MapKind, MapValue, Origin, Wrapper};
-use crate::map::{Builder, Content, DomainGroup, Domains, HashKey, Mode, Policy, Snapshot, Source};
+use crate::map::{Builder, Content, DomainGroup, Domains, HashKey, Mode, Policy, Snapshot, Source, Verify};
 use crate::resolve::{Directory, Kind, Map, ValueOf};
 use crate::source::{Format, Options};
 
@@ -405,6 +405,15 @@ fn policy(domain: &config::RelayDomain) -> Policy {
         always: domain.always.iter().map(|name| name.as_bytes().into()).collect(),
         batv: domain.unwrap.contains(&Wrapper::Batv),
         srs: domain.unwrap.contains(&Wrapper::Srs),
+        skip: domain.skip,
+        verify: match domain.verify {
+            config::Verify::List => Verify::List,
+            config::Verify::Probe => Verify::Probe,
+            config::Verify::ListThenProbe => Verify::ListThenProbe,
+            config::Verify::Both => Verify::Both,
+        },
+        backend: domain.backend.as_deref().map(Into::into),
+        unavailable_exists: domain.unavailable.map(|unavailable| unavailable == config::Unavailable::Accept),
         absent: domain.absent.clone(),
         unknown: domain.unknown.clone(),
     }

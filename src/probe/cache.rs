@@ -1,0 +1,521 @@
+//! The verdict cache: what probes taught us about addresses.
+//!
+//! Keys are folded addresses (`local@domain`). An entry holds *when* something was learnt, not when it expires, so that
+//! changed life times apply at once to what is there, and raising them before a planned outage is enough (REQUIREMENTS,
+//! S1-39). Only answers that are believed get in ([`Cache::learn`]); a failed probe leaves no trace but the time of the
+//! attempt ([`Cache::tried`]), so it can't overwrite a good answer.
+//!
+//! | age of | answers | asked again in the background | with the backend down |
+//! |---|---|---|---|
+//! | exists below `valid_refresh` | yes | no | yes |
+//! | exists below `valid` | yes | yes | yes |
+//! | exists below `valid + stale` | no | - | yes ([`Freshness::Stale`]) |
+//! | absent below `absent_refresh` | yes | no | yes |
+//! | absent below `absent` | yes | yes | yes |
+//! | absent of a short life: below `absent_refresh` | yes | no | yes |
+//!
+//! Bounded; the least recently used entry makes room. 40 bytes an entry, some 8 in the table, and the key with what the
+//! allocator adds.
+
+use std::time::Duration;
+
+use hashbrown::HashTable;
+
+use super::classify::Life;
+use crate::config;
+use crate::map::HashKey;
+use crate::proto::smtp::Status;
+use crate::verdict::Verdict;
+
+/// Seconds since 1970, by the calendar, for what outlives the process. Good until 2106.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(pub u32);
+
+impl Epoch {
+    /// How long ago `earlier` was; zero when the clock was set back.
+    pub fn since(self, earlier: Epoch) -> Duration {
+        Duration::from_secs(self.0.saturating_sub(earlier.0).into())
+    }
+}
+
+/// What is believed of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Known {
+    /// It exists.
+    Exists,
+    /// It was taken by a next hop that takes everything, for which the configuration says `blind = "exists"`.
+    Blind,
+    /// There is no such recipient.
+    Absent,
+    /// The same, not to be believed for long.
+    AbsentShort,
+}
+
+impl Known {
+    /// All of them.
+    pub const ALL: [Known; 4] = [Known::Exists, Known::Blind, Known::Absent, Known::AbsentShort];
+
+    /// The word in dumps and in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Known::Exists => "exists",
+            Known::Blind => "blind",
+            Known::Absent => "absent",
+            Known::AbsentShort => "absent-short",
+        }
+    }
+
+    /// As a verdict.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Known::Exists | Known::Blind => Verdict::Exists,
+            Known::Absent | Known::AbsentShort => Verdict::Absent,
+        }
+    }
+
+    /// What an answer leaves in the cache; `None`: nothing.
+    pub fn absent(life: Life) -> Option<Known> {
+        match life {
+            Life::Full => Some(Known::Absent),
+            Life::Short => Some(Known::AbsentShort),
+            Life::Once => None,
+        }
+    }
+}
+
+/// The reply behind an entry; code 0 where there is none (imported).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Evidence {
+    /// The reply code.
+    pub code: u16,
+    /// The enhanced status code.
+    pub status: Option<Status>,
+}
+
+/// What may be done with an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Freshness {
+    /// It answers.
+    Fresh,
+    /// It answers, and should be asked again in the background.
+    Due,
+    /// It serves only where asking again is in vain.
+    Stale,
+}
+
+/// An entry that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// What is believed.
+    pub known: Known,
+    /// What may be done with it.
+    pub freshness: Freshness,
+    /// When it was learnt.
+    pub learnt: Epoch,
+    /// Why.
+    pub evidence: Evidence,
+}
+
+/// After a failed refresh the next one waits so long.
+const RETRY: Duration = Duration::from_secs(60);
+/// No neighbour in the list of use, or no vacant slot.
+const NONE: u32 = u32::MAX;
+
+/// An entry, or with an empty key a vacant slot whose `next` is the next vacant one.
+struct Slot {
+    key: Box<[u8]>,
+    learnt: Epoch,
+    tried: Epoch,
+    /// Used more recently.
+    prev: u32,
+    /// Used less recently.
+    next: u32,
+    code: u16,
+    subject: u16,
+    detail: u16,
+    known: Known,
+}
+
+/// The cache.
+pub struct Cache {
+    lives: config::Cache,
+    hash: HashKey,
+    table: HashTable<u32>,
+    slots: Vec<Slot>,
+    vacant: u32,
+    /// Most recently used.
+    first: u32,
+    /// Least recently used.
+    last: u32,
+    /// Entries that made room for others.
+    evicted: u64,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(lives: config::Cache, hash: HashKey) -> Cache {
+        let (table, slots) = (HashTable::new(), Vec::new());
+        Cache { lives, hash, table, slots, vacant: NONE, first: NONE, last: NONE, evicted: 0 }
+    }
+
+    /// Other life times and another size, for what is there as well.
+    pub fn set_lives(&mut self, lives: config::Cache) {
+        self.lives = lives;
+        while self.len() > self.lives.entries {
+            self.evict();
+        }
+    }
+
+    /// How many entries there are, expired ones included.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// How many entries made room for others so far.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Bytes of the heap, without the keys and what the allocator adds to them.
+    pub fn heap_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>() + self.table.allocation_size()
+    }
+
+    /// What is known of an address; it has then been used.
+    pub fn find(&mut self, key: &[u8], now: Epoch) -> Option<Hit> {
+        let at = self.index(key)?;
+        let hit = self.hit(&self.slots[at as usize], now)?;
+        self.unlink(at);
+        self.link_first(at);
+        Some(hit)
+    }
+
+    /// The same, without using it.
+    pub fn peek(&self, key: &[u8], now: Epoch) -> Option<Hit> {
+        self.hit(&self.slots[self.index(key)? as usize], now)
+    }
+
+    /// Takes an answer in that is believed.
+    pub fn learn(&mut self, key: &[u8], known: Known, evidence: Evidence, now: Epoch) {
+        if key.is_empty() || self.lives.entries == 0 {
+            return;
+        }
+        let at = match self.index(key) {
+            Some(at) => {
+                self.unlink(at);
+                at
+            }
+            None => {
+                while self.len() >= self.lives.entries {
+                    self.evict();
+                }
+                self.add(key)
+            }
+        };
+        let slot = &mut self.slots[at as usize];
+        let (subject, detail) = evidence.status.map_or((0, 0), |status| (status.subject, status.detail));
+        // Without status both are NONE, which no status has: its numbers have three digits.
+        let absent = evidence.status.is_none();
+        slot.subject = if absent { u16::MAX } else { subject };
+        slot.detail = if absent { u16::MAX } else { detail };
+        (slot.learnt, slot.tried, slot.code, slot.known) = (now, Epoch::default(), evidence.code, known);
+        self.link_first(at);
+    }
+
+    /// An attempt to learn something newer, which may be in vain.
+    pub fn tried(&mut self, key: &[u8], now: Epoch) {
+        if let Some(at) = self.index(key) {
+            self.slots[at as usize].tried = now;
+        }
+    }
+
+    /// Drops an entry.
+    pub fn forget(&mut self, key: &[u8]) -> bool {
+        self.index(key).is_some_and(|at| {
+            self.remove(at);
+            true
+        })
+    }
+
+    /// Drops the entries that `which` chooses by local part and domain, and tells how many.
+    pub fn forget_where(&mut self, mut which: impl FnMut(&[u8], &[u8]) -> bool) -> usize {
+        let before = self.len();
+        for at in 0..self.slots.len() as u32 {
+            let key = &self.slots[at as usize].key;
+            let cut = memchr::memrchr(b'@', key).unwrap_or(key.len());
+            if !key.is_empty() && which(&key[..cut], key.get(cut + 1..).unwrap_or_default()) {
+                self.remove(at);
+            }
+        }
+        before - self.len()
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        *self = Cache::new(self.lives.clone(), self.hash.clone());
+    }
+
+    /// All entries that may still serve, least recently used first: what is read back in this order keeps it.
+    pub fn iter(&self, now: Epoch) -> impl Iterator<Item = (&[u8], Hit)> {
+        let mut at = self.last;
+        std::iter::from_fn(move || {
+            let slot = self.slots.get(at as usize)?;
+            at = slot.prev;
+            Some(slot)
+        })
+        .filter_map(move |slot| Some((&*slot.key, self.hit(slot, now)?)))
+    }
+
+    fn hit(&self, slot: &Slot, now: Epoch) -> Option<Hit> {
+        let lives = &self.lives;
+        let age = now.since(slot.learnt);
+        let (refresh, life, stale) = match slot.known {
+            Known::Exists | Known::Blind => (lives.valid_refresh, lives.valid, lives.stale),
+            Known::Absent => (lives.absent_refresh, lives.absent, Duration::ZERO),
+            Known::AbsentShort => (lives.absent_refresh, lives.absent_refresh.min(lives.absent), Duration::ZERO),
+        };
+        let freshness = if age < refresh.min(life) {
+            Freshness::Fresh
+        } else if age < life {
+            if now.since(slot.tried) < RETRY { Freshness::Fresh } else { Freshness::Due }
+        } else if age < life + stale {
+            Freshness::Stale
+        } else {
+            return None;
+        };
+        let class = (slot.code / 100) as u8;
+        let status = (slot.subject != u16::MAX).then_some(Status { class, subject: slot.subject, detail: slot.detail });
+        let evidence = Evidence { code: slot.code, status };
+        Some(Hit { known: slot.known, freshness, learnt: slot.learnt, evidence })
+    }
+
+    fn index(&self, key: &[u8]) -> Option<u32> {
+        let hash = self.hash.hash_one(key);
+        self.table.find(hash, |&at| *self.slots[at as usize].key == *key).copied()
+    }
+
+    fn add(&mut self, key: &[u8]) -> u32 {
+        let slot = Slot {
+            key: key.into(),
+            learnt: Epoch::default(),
+            tried: Epoch::default(),
+            prev: NONE,
+            next: NONE,
+            code: 0,
+            subject: u16::MAX,
+            detail: u16::MAX,
+            known: Known::Absent,
+        };
+        let at = match self.slots.get_mut(self.vacant as usize) {
+            Some(vacant) => {
+                let at = self.vacant;
+                self.vacant = vacant.next;
+                *vacant = slot;
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() as u32 - 1
+            }
+        };
+        let (hash, slots) = (&self.hash, &self.slots);
+        self.table.insert_unique(hash.hash_one(key), at, |&at| hash.hash_one(&*slots[at as usize].key));
+        at
+    }
+
+    fn evict(&mut self) {
+        let at = self.last;
+        if at != NONE {
+            self.remove(at);
+            self.evicted += 1;
+        }
+    }
+
+    fn remove(&mut self, at: u32) {
+        self.unlink(at);
+        let hash = self.hash.hash_one(&*self.slots[at as usize].key);
+        if let Ok(entry) = self.table.find_entry(hash, |&other| other == at) {
+            entry.remove();
+        }
+        let slot = &mut self.slots[at as usize];
+        slot.key = Box::default();
+        slot.next = self.vacant;
+        self.vacant = at;
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let Slot { prev, next, .. } = self.slots[at as usize];
+        match self.slots.get_mut(prev as usize) {
+            Some(slot) => slot.next = next,
+            None => self.first = next,
+        }
+        match self.slots.get_mut(next as usize) {
+            Some(slot) => slot.prev = prev,
+            None => self.last = prev,
+        }
+    }
+
+    fn link_first(&mut self, at: u32) {
+        let first = std::mem::replace(&mut self.first, at);
+        match self.slots.get_mut(first as usize) {
+            Some(slot) => slot.prev = at,
+            None => self.last = at,
+        }
+        (self.slots[at as usize].prev, self.slots[at as usize].next) = (NONE, first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lives(entries: usize) -> config::Cache {
+        config::Cache { entries, ..config::Cache::default() }
+    }
+
+    fn cache(entries: usize) -> Cache {
+        Cache::new(lives(entries), HashKey::with_seeds(1, 2, 3, 4))
+    }
+
+    const YES: Evidence = Evidence { code: 250, status: None };
+    const NO: Evidence = Evidence { code: 550, status: Some(Status { class: 5, subject: 1, detail: 1 }) };
+    const HOUR: u32 = 3600;
+    const DAY: u32 = 24 * HOUR;
+
+    fn freshness(cache: &Cache, key: &[u8], now: u32) -> Option<Freshness> {
+        cache.peek(key, Epoch(now)).map(|hit| hit.freshness)
+    }
+
+    #[test]
+    fn entries_age() {
+        let mut cache = cache(10);
+        cache.learn(b"a@x", Known::Exists, YES, Epoch(DAY));
+        cache.learn(b"b@x", Known::Absent, NO, Epoch(DAY));
+        cache.learn(b"c@x", Known::AbsentShort, NO, Epoch(DAY));
+        for (key, age, expected) in [
+            (b"a@x", 0, Some(Freshness::Fresh)),
+            (b"a@x", 12 * HOUR - 1, Some(Freshness::Fresh)),
+            (b"a@x", 12 * HOUR, Some(Freshness::Due)),
+            (b"a@x", 24 * HOUR - 1, Some(Freshness::Due)),
+            (b"a@x", 24 * HOUR, Some(Freshness::Stale)),
+            (b"a@x", 32 * DAY - 1, Some(Freshness::Stale)),
+            (b"a@x", 32 * DAY, None),
+            (b"b@x", 899, Some(Freshness::Fresh)),
+            (b"b@x", 900, Some(Freshness::Due)),
+            (b"b@x", 3000, None),
+            (b"c@x", 899, Some(Freshness::Fresh)),
+            (b"c@x", 900, None),
+        ] {
+            assert_eq!(freshness(&cache, key, DAY + age), expected, "{} after {age}", key.escape_ascii());
+        }
+        let hit = cache.find(b"b@x", Epoch(DAY)).expect("there");
+        assert_eq!((hit.known, hit.evidence, hit.learnt), (Known::Absent, NO, Epoch(DAY)));
+        assert_eq!(cache.find(b"a@x", Epoch(DAY)).expect("there").evidence, YES);
+        // A clock that was set back makes nothing older.
+        assert_eq!(freshness(&cache, b"b@x", 0), Some(Freshness::Fresh));
+    }
+
+    #[test]
+    fn changed_lives_apply_to_what_is_there() {
+        let mut cache = cache(10);
+        cache.learn(b"a@x", Known::Exists, YES, Epoch(0));
+        assert_eq!(freshness(&cache, b"a@x", 2 * DAY), Some(Freshness::Stale));
+        cache.set_lives(config::Cache { valid: Duration::from_secs(7 * 86_400), ..lives(10) });
+        assert_eq!(freshness(&cache, b"a@x", 2 * DAY), Some(Freshness::Due));
+    }
+
+    #[test]
+    fn a_failed_refresh_waits_before_the_next_and_changes_nothing() {
+        let mut cache = cache(10);
+        cache.learn(b"a@x", Known::Exists, YES, Epoch(0));
+        let due = 13 * HOUR;
+        cache.tried(b"a@x", Epoch(due));
+        assert_eq!(freshness(&cache, b"a@x", due + 59), Some(Freshness::Fresh));
+        assert_eq!(freshness(&cache, b"a@x", due + 60), Some(Freshness::Due));
+        cache.tried(b"nobody@x", Epoch(due));
+        assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let mut cache = cache(3);
+        for key in [&b"a@x"[..], b"b@x", b"c@x"] {
+            cache.learn(key, Known::Exists, YES, Epoch(0));
+        }
+        assert!(cache.find(b"a@x", Epoch(0)).is_some());
+        cache.learn(b"d@x", Known::Exists, YES, Epoch(0));
+        assert!(cache.peek(b"b@x", Epoch(0)).is_none());
+        let order: Vec<&[u8]> = cache.iter(Epoch(0)).map(|(key, _)| key).collect();
+        assert_eq!(order, [&b"c@x"[..], b"a@x", b"d@x"]);
+        cache.set_lives(lives(1));
+        assert_eq!((cache.len(), cache.evicted()), (1, 3));
+        assert!(cache.peek(b"d@x", Epoch(0)).is_some());
+    }
+
+    #[test]
+    fn entries_are_dropped_by_address_and_domain() {
+        let mut cache = cache(10);
+        for key in [&b"a@x"[..], b"b@x", b"a@y", b"\"@\"@x"] {
+            cache.learn(key, Known::Exists, YES, Epoch(0));
+        }
+        assert!(cache.forget(b"a@x") && !cache.forget(b"a@x"));
+        assert_eq!(cache.forget_where(|_, domain| domain == b"x"), 2);
+        assert_eq!(cache.len(), 1);
+        cache.clear();
+        assert!(cache.is_empty() && cache.iter(Epoch(0)).next().is_none());
+    }
+
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Slot>(), 40);
+        let mut cache = cache(100_000);
+        for n in 0..100_000 {
+            cache.learn(format!("{n}@x").as_bytes(), Known::Exists, YES, Epoch(0));
+        }
+        // As it grows, without the key: at worst a table and a vector that have just doubled.
+        assert!(cache.heap_bytes() <= 100_000 * 64, "{}", cache.heap_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_list(acts in proptest::collection::vec((0u8..4, 0u8..12), 0..200)) {
+            let mut cache = cache(5);
+            let mut list: Vec<u8> = Vec::new();
+            for (act, n) in acts {
+                let key = [b'a' + n, b'@', b'x'];
+                let there = list.iter().position(|&m| m == n);
+                match act {
+                    0 => {
+                        if there.is_some() {
+                            list.retain(|&m| m != n);
+                        } else if list.len() == 5 {
+                            list.remove(0);
+                        }
+                        list.push(n);
+                        cache.learn(&key, Known::Exists, YES, Epoch(0));
+                    }
+                    1 => {
+                        list.retain(|&m| m != n);
+                        prop_assert_eq!(cache.forget(&key), there.is_some());
+                    }
+                    _ => {
+                        prop_assert_eq!(cache.find(&key, Epoch(0)).is_some(), there.is_some());
+                        if there.is_some() {
+                            list.retain(|&m| m != n);
+                            list.push(n);
+                        }
+                    }
+                }
+                let order: Vec<u8> = cache.iter(Epoch(0)).map(|(key, _)| key[0] - b'a').collect();
+                prop_assert_eq!(&order, &list);
+                prop_assert_eq!(cache.len(), list.len());
+            }
+        }
+    }
+}

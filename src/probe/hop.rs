@@ -1,0 +1,399 @@
+//! One next hop: its servers, its queue, what is known about it. The scheduler decides; this keeps the books.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cache::Epoch;
+use super::classify::Finding;
+use super::machine::{Settings, Start};
+use super::outcome::JobId;
+use super::pace::{Allowed, Breaker, Rate};
+use super::route::NextHop;
+use crate::config::{Backend, BackendServer, Blind, Unavailable};
+use crate::proto::smtp::{Capabilities, HostName, Mailbox, Unwritable};
+
+/// How a next hop is asked.
+#[derive(Clone, Debug)]
+pub struct HopConfig {
+    /// The backend's name, or the next hop in the words of the table it comes from.
+    pub name: Box<str>,
+    /// Tried in order.
+    pub servers: NextHop,
+    /// How it is spoken to.
+    pub dialogue: Arc<Settings>,
+    /// Sessions at once.
+    pub sessions: usize,
+    /// RCPTs a second; 0: no limit.
+    pub probes_per_second: u32,
+    /// What holds while it is down.
+    pub unavailable: Unavailable,
+    /// What holds when it takes everything.
+    pub blind: Blind,
+    /// How long the result of the accept-all test holds; `None`: it is not made.
+    pub catch_all_test: Option<Duration>,
+    /// Refusals are believed only while this address is taken.
+    pub known_good: Option<Mailbox>,
+}
+
+/// Why a backend can't be asked as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HopError {
+    /// No servers.
+    #[error("no servers")]
+    NoServers,
+    /// Our name in the greeting.
+    #[error("helo = {0:?}: {1}")]
+    Helo(String, Unwritable),
+    /// An address of the configuration.
+    #[error("{0:?}: {1}")]
+    Address(String, Unwritable),
+    /// A code of `absent_codes`.
+    #[error("absent_codes: {0:?} is no enhanced status code")]
+    Code(String),
+}
+
+impl HopConfig {
+    /// Out of a `[[backend]]`; `host_name` is ours.
+    pub fn new(backend: &Backend, host_name: &str) -> Result<HopConfig, HopError> {
+        let address = |text: &str| {
+            let (local, domain) = text.rsplit_once('@').unwrap_or((text, ""));
+            Mailbox::new(local.as_bytes(), domain.as_bytes()).map_err(|error| HopError::Address(text.into(), error))
+        };
+        let senders = backend.sender.iter().map(|sender| match sender.as_str() {
+            "" | "<>" => Ok(None),
+            text => address(text).map(Some),
+        });
+        let mut senders = senders.collect::<Result<Vec<_>, _>>()?;
+        if senders.is_empty() {
+            senders.push(None);
+        }
+        let helo = backend.helo.as_deref().unwrap_or(host_name);
+        let codes = backend.absent_codes.iter().map(|code| code.parse().map_err(|_| HopError::Code(code.clone())));
+        Ok(HopConfig {
+            name: backend.name.as_str().into(),
+            servers: NextHop::new(backend.servers.clone()).ok_or(HopError::NoServers)?,
+            dialogue: Arc::new(Settings {
+                greeting: backend.greeting,
+                helo: HostName::new(helo).map_err(|error| HopError::Helo(helo.into(), error))?,
+                senders,
+                tls: backend.tls,
+                connect_timeout: backend.connect_timeout,
+                reply_timeout: backend.reply_timeout,
+                total_timeout: backend.total_timeout,
+                idle: backend.idle,
+                recipients: backend.recipients_per_session.max(1),
+                absent_codes: codes.collect::<Result<_, _>>()?,
+            }),
+            sessions: backend.sessions.max(1) as usize,
+            probes_per_second: backend.probes_per_second,
+            unavailable: backend.unavailable,
+            blind: backend.blind,
+            catch_all_test: backend.catch_all_test,
+            known_good: backend.known_good.as_deref().map(address).transpose()?,
+        })
+    }
+
+    /// The same settings for another next hop, one of a table.
+    pub fn for_next_hop(&self, servers: NextHop) -> HopConfig {
+        HopConfig { name: servers.to_string().into(), servers, known_good: None, ..self.clone() }
+    }
+}
+
+/// A server of a next hop.
+#[derive(Debug)]
+pub struct Server {
+    /// Where, and what it speaks.
+    pub spec: BackendServer,
+    /// Whether it may be tried.
+    pub breaker: Breaker,
+    /// Of its addresses, the one that is used.
+    pub address: usize,
+    /// Addresses that failed since one worked.
+    pub failed_addresses: usize,
+    /// Sessions in a row that broke before a single answer.
+    pub broken: u32,
+}
+
+/// Numbers of a next hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HopStats {
+    /// Connections begun.
+    pub sessions: u64,
+    /// Questions put, tests included.
+    pub questions: u64,
+    /// Answered: exists.
+    pub exists: u64,
+    /// Answered: absent.
+    pub absent: u64,
+    /// Answered: anything else.
+    pub unknown: u64,
+    /// Sessions that failed.
+    pub failures: u64,
+}
+
+/// What was learnt, and when by the loop's clock.
+pub type Lesson<T> = Option<(T, Instant)>;
+
+/// What sessions taught holds for so long.
+const LESSON_LIFE: Duration = Duration::from_secs(86_400);
+/// After a session broke in the middle, recipients are asked one by one for so long.
+const CAUTION: Duration = Duration::from_secs(60);
+/// A canary that was taken vouches for refusals for so long.
+const CANARY_LIFE: Duration = Duration::from_secs(30);
+
+/// The result of an accept-all test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CatchAll {
+    /// A made-up address was taken.
+    pub blind: bool,
+    /// The server gave an answer at all; if not, it is asked again soon.
+    pub sure: bool,
+    /// When.
+    pub learnt: Epoch,
+}
+
+/// Results of accept-all tests that are kept of one next hop.
+pub const MAX_DOMAINS: usize = 10_000;
+/// A test without a result is made again after so long.
+const RETEST: Duration = Duration::from_secs(600);
+
+/// A next hop.
+#[derive(Debug)]
+pub struct Hop {
+    /// How it is asked.
+    pub config: HopConfig,
+    /// Its servers, in order.
+    pub servers: Vec<Server>,
+    /// Slots of the sessions.
+    pub links: Vec<u32>,
+    /// Tests, on which answers wait.
+    pub urgent: VecDeque<JobId>,
+    /// Questions that somebody waits for.
+    pub waiting: VecDeque<JobId>,
+    /// Refreshes, and questions that nobody waits for any more.
+    pub background: VecDeque<JobId>,
+    /// RCPTs a second.
+    pub rate: Rate,
+    /// When it is to be looked at again.
+    pub armed: Option<Instant>,
+    /// What the last session was offered.
+    pub capabilities: Option<Capabilities>,
+    /// Refusals that a session may have.
+    pub limit: Lesson<u32>,
+    /// The sender that is taken.
+    pub sender: Lesson<usize>,
+    /// STARTTLS failed.
+    pub tls_failed: Lesson<()>,
+    /// A session broke.
+    pub broke: Lesson<()>,
+    /// The last time the canary was taken.
+    pub canary: Option<Instant>,
+    /// The canary was refused: nothing that it refuses is believed.
+    pub canary_refused: bool,
+    /// The test that is under way.
+    pub canary_job: Option<JobId>,
+    /// By domain, whether every address of it is taken.
+    pub domains: HashMap<Box<[u8]>, CatchAll>,
+    /// The tests that are under way, by domain.
+    pub domain_jobs: HashMap<Box<[u8]>, JobId>,
+    /// The last alarm that was logged, and when.
+    pub alarm: Lesson<Box<str>>,
+    /// The last thing that went wrong.
+    pub last_error: Option<Arc<Finding>>,
+    /// It could not be asked at all when last tried; logged at the edges.
+    pub down: bool,
+    /// Numbers.
+    pub stats: HopStats,
+}
+
+impl Hop {
+    /// A next hop of which nothing is known.
+    pub fn new(config: HopConfig) -> Hop {
+        Hop {
+            servers: servers(&config.servers),
+            rate: Rate::new(config.probes_per_second),
+            config,
+            links: Vec::new(),
+            urgent: VecDeque::new(),
+            waiting: VecDeque::new(),
+            background: VecDeque::new(),
+            armed: None,
+            capabilities: None,
+            limit: None,
+            sender: None,
+            tls_failed: None,
+            broke: None,
+            canary: None,
+            canary_refused: false,
+            canary_job: None,
+            domains: HashMap::new(),
+            domain_jobs: HashMap::new(),
+            alarm: None,
+            last_error: None,
+            down: false,
+            stats: HopStats::default(),
+        }
+    }
+
+    /// Another configuration of the same next hop. What was learnt stays where it still applies.
+    pub fn reconfigure(&mut self, config: HopConfig) {
+        if config.servers != self.config.servers {
+            self.servers = servers(&config.servers);
+            (self.capabilities, self.limit, self.tls_failed) = (None, None, None);
+        }
+        if config.dialogue.senders != self.config.dialogue.senders {
+            self.sender = None;
+        }
+        if config.known_good != self.config.known_good {
+            (self.canary, self.canary_refused) = (None, false);
+        }
+        if config.probes_per_second != self.config.probes_per_second {
+            self.rate = Rate::new(config.probes_per_second);
+        }
+        self.config = config;
+    }
+
+    /// Questions and tests in its queues.
+    pub fn queued(&self) -> usize {
+        self.urgent.len() + self.waiting.len() + self.background.len()
+    }
+
+    /// Whether no session can be had now, nor is one under way.
+    pub fn is_hopeless(&self, now: Instant) -> bool {
+        self.links.is_empty() && self.servers.iter().all(|s| matches!(s.breaker.allows(now), Allowed::NotBefore(_)))
+    }
+
+    /// When a server may be tried again, if none may be now.
+    pub fn next_trial(&self, now: Instant) -> Option<Instant> {
+        let times = self.servers.iter().map(|server| match server.breaker.allows(now) {
+            Allowed::NotBefore(at) => Some(at),
+            _ => None,
+        });
+        times.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
+    /// With what knowledge a session with this server begins.
+    pub fn start(&self, server: usize, now: Instant) -> Start {
+        Start {
+            lmtp: self.servers.get(server).is_some_and(|server| server.spec.lmtp),
+            pipelining: holds(self.broke, CAUTION, now).is_none(),
+            starttls: holds(self.tls_failed, LESSON_LIFE, now).is_none(),
+            sender: holds(self.sender, LESSON_LIFE, now).unwrap_or(0),
+            refusals: holds(self.limit, LESSON_LIFE, now),
+        }
+    }
+
+    /// Whether recipients are asked in groups, as far as that is known.
+    pub fn pipelines(&self, now: Instant) -> bool {
+        self.capabilities.is_none_or(|c| c.pipelining) && holds(self.broke, CAUTION, now).is_none()
+    }
+
+    /// A session slowed down, or ended, after so many refusals.
+    pub fn learn_limit(&mut self, refusals: u32, now: Instant) {
+        let known = holds(self.limit, LESSON_LIFE, now).unwrap_or(u32::MAX);
+        self.limit = Some((known.min(refusals), now));
+    }
+
+    /// Whether every address of the domain is taken, if that is known or not to be tested.
+    pub fn is_blind(&self, domain: &[u8], now: Epoch) -> Option<bool> {
+        let Some(life) = self.config.catch_all_test else { return Some(false) };
+        let fact = self.domains.get(domain)?;
+        let life = if fact.sure { life } else { life.min(RETEST) };
+        (now.since(fact.learnt) < life).then_some(fact.blind)
+    }
+
+    /// Keeps the result of an accept-all test.
+    pub fn learn_domain(&mut self, domain: &[u8], fact: CatchAll) {
+        if self.domains.len() >= MAX_DOMAINS && !self.domains.contains_key(domain) {
+            // The oldest tenth makes room.
+            let mut ages: Vec<Epoch> = self.domains.values().map(|fact| fact.learnt).collect();
+            let (_, &mut oldest, _) = ages.select_nth_unstable(MAX_DOMAINS / 10);
+            self.domains.retain(|_, fact| fact.learnt > oldest);
+        }
+        self.domains.insert(domain.into(), fact);
+    }
+
+    /// Whether its refusals are believed: there is no canary, or it was taken just now.
+    pub fn is_believed(&self, now: Instant) -> bool {
+        self.config.known_good.is_none() || self.canary.is_some_and(|at| now < at + CANARY_LIFE)
+    }
+}
+
+fn servers(hop: &NextHop) -> Vec<Server> {
+    let server = |spec: &BackendServer| Server {
+        spec: spec.clone(),
+        breaker: Breaker::default(),
+        address: 0,
+        failed_addresses: 0,
+        broken: 0,
+    };
+    hop.servers().iter().map(server).collect()
+}
+
+fn holds<T>(lesson: Lesson<T>, life: Duration, now: Instant) -> Option<T> {
+    lesson.filter(|(_, learnt)| now < *learnt + life).map(|(lesson, _)| lesson)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DEFAULT_CONNECT_TIMEOUT, Greeting, Tls};
+
+    fn backend() -> Backend {
+        Backend {
+            name: "hub".into(),
+            servers: vec![BackendServer { lmtp: false, at: "192.0.2.1:25".parse().expect("good") }],
+            all_domains: false,
+            helo: None,
+            greeting: Greeting::Ehlo,
+            sender: vec!["<>".into(), "probe@gw.example".into()],
+            tls: Tls::Off,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            reply_timeout: DEFAULT_CONNECT_TIMEOUT,
+            total_timeout: DEFAULT_CONNECT_TIMEOUT,
+            sessions: 5,
+            recipients_per_session: 50,
+            probes_per_second: 0,
+            idle: DEFAULT_CONNECT_TIMEOUT,
+            unavailable: Unavailable::Tempfail,
+            blind: Blind::Exists,
+            catch_all_test: None,
+            known_good: Some("postmaster@x.example".into()),
+            absent_codes: vec!["5.4.1".into()],
+            place: None,
+        }
+    }
+
+    #[test]
+    fn a_backend_becomes_a_next_hop_or_says_why_not() {
+        let config = HopConfig::new(&backend(), "gw.example").expect("a good backend");
+        assert_eq!(config.dialogue.senders.len(), 2);
+        assert_eq!(config.known_good.map(|m| m.bytes().to_vec()), Some(b"postmaster@x.example".to_vec()));
+        let fault = |change: fn(&mut Backend)| {
+            let mut backend = backend();
+            change(&mut backend);
+            HopConfig::new(&backend, "gw.example").expect_err("a bad backend").to_string()
+        };
+        assert_eq!(fault(|b| b.servers.clear()), "no servers");
+        assert!(fault(|b| b.helo = Some("a b".into())).starts_with("helo = \"a b\": "));
+        assert!(fault(|b| b.known_good = Some("anna".into())).starts_with("\"anna\": "));
+        assert!(fault(|b| b.sender = vec!["a\r\n@x".into()]).starts_with("\"a\\r\\n@x\": "));
+        assert!(fault(|b| b.absent_codes = vec!["550".into()]).contains("\"550\""));
+    }
+
+    #[test]
+    fn lessons_are_forgotten() {
+        let (now, day) = (Instant::now(), Duration::from_secs(86_400));
+        let mut hop = Hop::new(HopConfig::new(&backend(), "gw.example").expect("a good backend"));
+        hop.learn_limit(10, now);
+        hop.learn_limit(20, now);
+        assert_eq!(hop.start(0, now).refusals, Some(10));
+        assert_eq!(hop.start(0, now + day).refusals, None);
+        hop.learn_limit(20, now + day);
+        assert_eq!(hop.start(0, now + day).refusals, Some(20));
+        assert!(!hop.is_believed(now));
+        hop.canary = Some(now);
+        assert!(hop.is_believed(now) && !hop.is_believed(now + CANARY_LIFE));
+    }
+}

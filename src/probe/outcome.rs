@@ -1,0 +1,99 @@
+//! What a session tells its owner, and what its owner tells it.
+
+use std::time::Instant;
+
+use super::classify::Finding;
+use crate::proto::smtp::Capabilities;
+
+/// What its owner knows a question by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub u32);
+
+/// What the machine tells its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The greeting is done, this is what the server offers.
+    Greeted(Capabilities),
+    /// Begin the handshake, then [`handle_tls_established`](super::machine::Machine::handle_tls_established).
+    StartTls,
+    /// The answer to a question.
+    Answer(JobId, Finding),
+    /// This sender is taken where an earlier one is not.
+    Sender(usize),
+    /// More refusals than this make the server slow, or hang up.
+    Limit(u32),
+    /// It is over; drop the connection.
+    Closed(Closed),
+}
+
+/// How a session ended, and which questions it leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// How.
+    pub end: End,
+    /// Why; `None` when we said QUIT.
+    pub finding: Option<Finding>,
+    /// Asked, without an answer that counts.
+    pub in_flight: Vec<JobId>,
+    /// Not asked yet.
+    pub untouched: Vec<JobId>,
+}
+
+/// The kinds of end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// As we wished.
+    InOrder,
+    /// The server gave up a session that had served and was idle.
+    Gone,
+    /// No session could be had.
+    Refused,
+    /// There were more refusals than it takes.
+    Limit,
+    /// In the middle of asking for recipients.
+    Broken,
+}
+
+/// Who ended the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// The server closed it.
+    Closed,
+    /// The system's words: refused, unreachable, reset, TLS failure.
+    Error(Box<str>),
+}
+
+/// A line of the dialogue, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// When.
+    pub at: Instant,
+    /// We said it.
+    pub ours: bool,
+    /// The line, printable.
+    pub text: Box<str>,
+}
+
+/// The dialogue of a session.
+#[derive(Debug, Default)]
+pub struct Transcript(Vec<Line>);
+
+/// Longest transcript.
+const MAX_TRANSCRIPT: usize = 1000;
+
+impl Transcript {
+    /// Adds what was said, one line or several.
+    pub fn push(&mut self, ours: bool, bytes: &[u8], at: Instant) {
+        for line in bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
+            if self.0.len() < MAX_TRANSCRIPT {
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                self.0.push(Line { at, ours, text: line.escape_ascii().to_string().into() });
+            }
+        }
+    }
+
+    /// The lines.
+    pub fn lines(&self) -> &[Line] {
+        &self.0
+    }
+}

@@ -1,0 +1,502 @@
+//! Relay domain to next hop: backends by domain, and mailertable or Postfix transport files as they are.
+//!
+//! FORMATS.md section 5.4, transport(5), sendmail's `FEATURE(mailertable)`, REQUIREMENTS S1-7, S1-10, S1-26. What comes
+//! first: the backend that the domain names, the file (exact, then `.parent` and `parent` from the nearest on, then `.`
+//! or `*`), the backend that is asked for every domain.
+//!
+//! A bare host name, without brackets, is a name to be looked up in MX records, which may well point at ourselves: it is
+//! not asked (milter-ahead has the same rule). Probes go to our own next hops only: never to a domain that isn't ours,
+//! never to one of our own listeners.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::address;
+use crate::config::{BackendServer, Endpoint};
+
+/// Port of SMTP.
+const SMTP: u16 = 25;
+/// Port of LMTP, by convention; RFC 2033 forbids 25.
+const LMTP: u16 = 24;
+/// Most servers of one next hop.
+const MAX_SERVERS: usize = 16;
+
+/// Who is asked: servers, tried in order. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NextHop(Vec<BackendServer>);
+
+impl NextHop {
+    /// A next hop of these servers; `None` if there are none.
+    pub fn new(servers: Vec<BackendServer>) -> Option<NextHop> {
+        (!servers.is_empty()).then_some(NextHop(servers))
+    }
+
+    /// The servers.
+    pub fn servers(&self) -> &[BackendServer] {
+        &self.0
+    }
+}
+
+impl fmt::Display for NextHop {
+    /// As Postfix's transport maps and mailertables write it: `smtp:[host]:25`, `lmtp:unix:/path`; several servers, with
+    /// commas, as Postfix has it since 3.5.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.0.first() else { return Ok(()) };
+        let alike = |server: &&BackendServer| server.lmtp == first.lmtp && server.at.is_tcp();
+        f.write_str(if first.lmtp { "lmtp:" } else { "smtp:" })?;
+        if !first.at.is_tcp() {
+            return write!(f, "{}", first.at);
+        }
+        for (at, server) in self.0.iter().filter(alike).enumerate() {
+            let comma = if at > 0 { ", " } else { "" };
+            match &server.at {
+                Endpoint::Tcp(addr) => write!(f, "{comma}[{}]:{}", addr.ip(), addr.port())?,
+                Endpoint::Host(host, port) => write!(f, "{comma}[{host}]:{port}")?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a table says about a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Ask there.
+    Hop(NextHop),
+    /// Delivered on this host: nobody to ask.
+    Local,
+    /// Mail is refused, with this text.
+    Refuse(Box<str>),
+    /// A name without brackets (or none): its MX records would have to be looked up.
+    Mx(Box<str>),
+}
+
+/// Why a line of a table is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Nothing that we know.
+    #[error("a next hop is needed, as in \"smtp:[host]:25\" or \"lmtp:unix:/path\"")]
+    Unknown,
+    /// A transport of the administrator's own, of which nobody knows what it speaks.
+    #[error("transport of an unknown kind: its name should begin with smtp, esmtp, relay or lmtp")]
+    Transport,
+    /// A path that depends on the current folder.
+    #[error("the path of a socket must begin with \"/\"")]
+    Relative,
+    /// RFC 2033, 5.
+    #[error("LMTP is not spoken on port 25")]
+    LmtpPort,
+    /// Too many.
+    #[error("more than {MAX_SERVERS} servers")]
+    TooMany,
+    /// The key is no domain.
+    #[error("not a domain")]
+    Key,
+    /// A key of transport(5) for a single recipient.
+    #[error("addresses have no next hop of their own here, only domains")]
+    Address,
+    /// There is nothing after the key.
+    #[error("no value")]
+    NoValue,
+}
+
+impl std::str::FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(value: &str) -> Result<Target, TargetError> {
+        let value = value.trim();
+        let (transport, rest) = match value.split_once(':') {
+            Some((transport, rest)) if !transport.contains(['[', '.']) => (transport, rest.trim()),
+            None if value == "local" => ("local", ""),
+            _ => ("", value),
+        };
+        let is = |kinds: &[&str]| kinds.iter().any(|kind| transport.starts_with(kind));
+        match transport.to_ascii_lowercase().as_str() {
+            "error" | "retry" => return Ok(Target::Refuse(rest.into())),
+            "local" | "virtual" => return Ok(Target::Local),
+            _ => {}
+        }
+        let lmtp = is(&["lmtp"]);
+        if !lmtp && !transport.is_empty() && !is(&["smtp", "esmtp", "dsmtp", "relay"]) {
+            return Err(TargetError::Transport);
+        }
+        if let Some(path) = rest.strip_prefix("unix:").filter(|_| lmtp) {
+            let at: Endpoint = format!("unix:{path}").parse().map_err(|_| TargetError::Relative)?;
+            return Ok(Target::Hop(NextHop(vec![BackendServer { lmtp, at }])));
+        }
+        let rest = rest.strip_prefix("inet:").filter(|_| lmtp).unwrap_or(rest);
+        hosts(rest, lmtp)
+    }
+}
+
+/// `[a]:25`, `[a]:[b]:[c]` (sendmail), `[a]:25, [b]:25` (Postfix), `192.0.2.1`; a name without brackets is for MX.
+fn hosts(text: &str, lmtp: bool) -> Result<Target, TargetError> {
+    let mut servers = Vec::new();
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Ok(Target::Mx("".into()));
+    }
+    while !rest.is_empty() {
+        let (name, bare) = if let Some(inner) = rest.strip_prefix('[') {
+            let (name, after) = inner.split_once(']').ok_or(TargetError::Unknown)?;
+            rest = after;
+            (name, false)
+        } else {
+            let end = rest.find([':', ',']).unwrap_or(rest.len());
+            let (name, after) = rest.split_at(end);
+            rest = after;
+            (name.trim(), true)
+        };
+        let mut port = if lmtp { LMTP } else { SMTP };
+        if let Some(after) = rest.strip_prefix(':') {
+            let end = after.find([':', ',']).unwrap_or(after.len());
+            match after[..end].trim() {
+                digits if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                    port = digits.parse().map_err(|_| TargetError::Unknown)?;
+                    rest = &after[end..];
+                }
+                service @ ("smtp" | "lmtp") => {
+                    port = if service == "smtp" { SMTP } else { LMTP };
+                    rest = &after[end..];
+                }
+                _ => {}
+            }
+        }
+        if lmtp && port == SMTP {
+            return Err(TargetError::LmtpPort);
+        }
+        let name = match name.get(..5) {
+            Some(tag) if tag.eq_ignore_ascii_case("ipv6:") => &name[5..],
+            _ => name,
+        };
+        let at = match name.parse::<IpAddr>() {
+            Ok(ip) => Endpoint::Tcp(SocketAddr::new(ip, port)),
+            Err(_) => match format!("{name}:{port}").parse() {
+                Ok(at @ Endpoint::Host(..)) => at,
+                _ => return Err(TargetError::Unknown),
+            },
+        };
+        // LMTP never looks MX records up.
+        if bare && !lmtp && matches!(at, Endpoint::Host(..)) {
+            return Ok(Target::Mx(name.into()));
+        }
+        servers.push(BackendServer { lmtp, at });
+        if servers.len() > MAX_SERVERS {
+            return Err(TargetError::TooMany);
+        }
+        rest = rest.trim_start();
+        rest = rest.strip_prefix([':', ',']).unwrap_or(rest).trim_start();
+    }
+    NextHop::new(servers).map(Target::Hop).ok_or(TargetError::Unknown)
+}
+
+/// A mailertable or transport file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// By folded domain; with a leading dot for subdomains only.
+    targets: HashMap<Box<[u8]>, Target>,
+    default: Option<Target>,
+}
+
+impl Table {
+    /// Reads a file: `#` comments, lines that begin with a blank continue the one before. `fault` gets what is of no use,
+    /// with its line number.
+    pub fn read(bytes: &[u8], mut fault: impl FnMut(usize, TargetError)) -> Table {
+        let mut table = Table::default();
+        let text = String::from_utf8_lossy(bytes);
+        let mut entry: Option<(usize, String)> = None;
+        let mut flush = |entry: Option<(usize, String)>| {
+            let Some((line, text)) = entry else { return };
+            let (key, value) = text.split_once(|c: char| c.is_ascii_whitespace()).unwrap_or((&text, ""));
+            if let Err(error) = table.insert(key, value) {
+                fault(line, error);
+            }
+        };
+        for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            if line.trim().is_empty() || line.trim_start().starts_with('#') {
+                continue;
+            }
+            match (&mut entry, line.starts_with([' ', '\t'])) {
+                (Some((_, text)), true) => {
+                    text.push(' ');
+                    text.push_str(line.trim());
+                }
+                _ => flush(entry.replace((at + 1, line.trim().to_owned()))),
+            }
+        }
+        flush(entry);
+        table
+    }
+
+    /// Adds an entry. The first one of a domain counts.
+    pub fn insert(&mut self, key: &str, value: &str) -> Result<(), TargetError> {
+        if value.trim().is_empty() {
+            return Err(TargetError::NoValue);
+        }
+        let target: Target = value.parse()?;
+        if matches!(key, "." | "*") {
+            self.default.get_or_insert(target);
+            return Ok(());
+        }
+        if key.contains('@') {
+            return Err(TargetError::Address);
+        }
+        let (dot, name) = match key.strip_prefix('.') {
+            Some(name) => (&b"."[..], name),
+            None => (&b""[..], key),
+        };
+        let mut out = Vec::new();
+        let domain = address::fold_domain(name.as_bytes(), &mut out).map_err(|_| TargetError::Key)?;
+        self.targets.entry([dot, domain.bytes()].concat().into()).or_insert(target);
+        Ok(())
+    }
+
+    /// What it says about a folded domain.
+    pub fn find(&self, domain: &[u8]) -> Option<&Target> {
+        if let Some(target) = self.targets.get(domain) {
+            return Some(target);
+        }
+        let mut rest = domain;
+        while let Some(dot) = memchr::memchr(b'.', rest) {
+            let (with_dot, parent) = (&rest[dot..], &rest[dot + 1..]);
+            if let Some(target) = self.targets.get(with_dot).or_else(|| self.targets.get(parent)) {
+                return Some(target);
+            }
+            rest = parent;
+        }
+        self.default.as_ref()
+    }
+
+    /// The domains that have an entry of their own, for `[nexthops] domains = true`; those with a dot are for subdomains.
+    pub fn domains(&self) -> impl Iterator<Item = (&[u8], &Target)> {
+        self.targets.iter().map(|(domain, target)| (&**domain, target))
+    }
+}
+
+/// What the configuration says about the domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ours<'a> {
+    /// It is not ours.
+    No,
+    /// It is, and this backend is asked, if one is named.
+    Yes(Option<&'a str>),
+}
+
+/// Where a domain's recipients are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// At this `[[backend]]`.
+    Backend(&'a str, &'a NextHop),
+    /// At a next hop of the table.
+    Hop(&'a NextHop),
+    /// Nowhere: delivered here.
+    Local,
+    /// Nowhere: its mail is refused with this text.
+    Refuse(&'a str),
+    /// Nowhere: MX records would have to be looked up.
+    Mx(&'a str),
+    /// Nowhere: it would be ourselves.
+    Ourselves,
+    /// Nowhere: it is not ours.
+    Foreign,
+    /// Nowhere: nothing is configured.
+    None,
+}
+
+/// All that tells the next hop of a domain.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    /// Our own listeners.
+    pub own: Vec<Endpoint>,
+    /// `[[backend]]`s by name.
+    pub backends: Vec<(Box<str>, NextHop)>,
+    /// The one that is asked for every domain.
+    pub all_domains: Option<Box<str>>,
+    /// `[nexthops]`.
+    pub table: Table,
+}
+
+impl Routes {
+    /// Where to ask for recipients of a folded domain.
+    pub fn find(&self, domain: &[u8], ours: Ours<'_>) -> Route<'_> {
+        let Ours::Yes(backend) = ours else { return Route::Foreign };
+        let named = |wanted: &str| self.backends.iter().find(|(name, _)| **name == *wanted);
+        let route = match (backend, self.table.find(domain), &self.all_domains) {
+            (Some(name), ..) => named(name).map(|(name, hop)| Route::Backend(name, hop)),
+            (None, Some(target), _) => Some(match target {
+                Target::Hop(hop) => Route::Hop(hop),
+                Target::Local => Route::Local,
+                Target::Refuse(text) => Route::Refuse(text),
+                Target::Mx(name) => Route::Mx(name),
+            }),
+            (None, None, Some(name)) => named(name).map(|(name, hop)| Route::Backend(name, hop)),
+            (None, None, None) => None,
+        };
+        match route {
+            Some(Route::Backend(_, hop) | Route::Hop(hop)) if hop.0.iter().any(|s| is_ourselves(&s.at, &self.own)) => {
+                Route::Ourselves
+            }
+            Some(route) => route,
+            None => Route::None,
+        }
+    }
+}
+
+/// Whether connecting there would reach one of our own listeners, as far as that can be told from here: the same socket,
+/// or the same port on the listener's address, on the loopback, or on "any address".
+pub fn is_ourselves(at: &Endpoint, own: &[Endpoint]) -> bool {
+    let local = |ip: IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
+    own.iter().any(|own| match (at, own) {
+        (Endpoint::Tcp(at), Endpoint::Tcp(own)) => {
+            at.port() == own.port() && (at.ip().to_canonical() == own.ip().to_canonical() || local(at.ip()))
+        }
+        (Endpoint::Host(host, port), Endpoint::Tcp(own)) => host == "localhost" && *port == own.port(),
+        (Endpoint::Tcp(at), Endpoint::Host(_, port)) => local(at.ip()) && at.port() == *port,
+        _ => at == own,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn target(value: &str) -> String {
+        match value.parse() {
+            Ok(Target::Hop(hop)) => hop.to_string(),
+            Ok(Target::Local) => "local".into(),
+            Ok(Target::Refuse(text)) => format!("refuse {text}"),
+            Ok(Target::Mx(name)) => format!("mx {name}"),
+            Err(error) => format!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn values_of_mailertables_and_transport_maps() {
+        for (value, expected) in [
+            ("smtp:[mbx1.inside.example.org]", "smtp:[mbx1.inside.example.org]:25"),
+            ("esmtp:[192.0.2.10]", "smtp:[192.0.2.10]:25"),
+            ("relay:[2001:db8::25]", "smtp:[2001:db8::25]:25"),
+            ("smtp:[IPv6:2001:db8::25]:2525", "smtp:[2001:db8::25]:2525"),
+            ("smtp:[Hub.Example]:2525", "smtp:[hub.example]:2525"),
+            ("smtp:[hub.example]:smtp", "smtp:[hub.example]:25"),
+            ("smtp:[a.example]:[b.example]", "smtp:[a.example]:25, [b.example]:25"),
+            ("smtp:[a.example]:2525:[b.example]", "smtp:[a.example]:2525, [b.example]:25"),
+            ("smtp:[a.example]:25, [b.example]:26", "smtp:[a.example]:25, [b.example]:26"),
+            ("smtp:192.0.2.1:2525", "smtp:[192.0.2.1]:2525"),
+            ("smtp-out:[a.example]", "smtp:[a.example]:25"),
+            ("[a.example]:26", "smtp:[a.example]:26"),
+            ("lmtp:unix:/run/lmtp", "lmtp:unix:/run/lmtp"),
+            ("lmtp:unix:private/lmtp", "Relative"),
+            ("lmtp:inet:hub.example:2003", "lmtp:[hub.example]:2003"),
+            ("lmtp:[192.0.2.1]", "lmtp:[192.0.2.1]:24"),
+            ("lmtp:hub.example", "lmtp:[hub.example]:24"),
+            ("lmtp:[hub.example]:25", "LmtpPort"),
+            ("error:5.1.2:550 Domain closed", "refuse 5.1.2:550 Domain closed"),
+            ("local:", "local"),
+            ("local", "local"),
+            ("smtp:hub.example", "mx hub.example"),
+            ("hub.example", "mx hub.example"),
+            ("smtp:", "mx "),
+            (":", "mx "),
+            (":[hub.example]", "smtp:[hub.example]:25"),
+            ("uucp:[hub]", "Transport"),
+            ("smtp:[hub", "Unknown"),
+            ("smtp:[]", "Unknown"),
+            ("smtp:[a b]", "Unknown"),
+            ("smtp:[a]:99999", "Unknown"),
+        ] {
+            assert_eq!(target(value), expected, "{value}");
+        }
+        assert_eq!(target(&format!("smtp:{}", "[a]:".repeat(17))), "TooMany");
+    }
+
+    const FILE: &str = "# ours\nexample.org\tsmtp:[mbx1.inside.example.org]\n.example.org  esmtp:[192.0.2.10]\n\
+        B\u{fc}cher.example\n  relay:[192.0.2.11]\ndead.example error:5.1.2:550 Domain closed\nhere.example local:\n\
+        joe@example.org smtp:[x]\nodd\nx.example uucp:x\nmx.example smtp:hub.example\n.\tsmtp:[hub.example.org]\n";
+
+    fn routes() -> Routes {
+        let hop = |value: &str| match value.parse() {
+            Ok(Target::Hop(hop)) => hop,
+            other => panic!("{other:?}"),
+        };
+        let mut faults = Vec::new();
+        let table = Table::read(FILE.as_bytes(), |line, error| faults.push((line, error)));
+        assert_eq!(faults, [(8, TargetError::Address), (9, TargetError::NoValue), (10, TargetError::Transport)]);
+        Routes {
+            own: vec!["127.0.0.1:8910".parse().expect("good"), "unix:/run/r.sock".parse().expect("good")],
+            backends: vec![
+                ("hub".into(), hop("smtp:[192.0.2.1]:25")),
+                ("me".into(), hop("smtp:[127.0.0.1]:8910")),
+                ("socket".into(), hop("lmtp:unix:/run/r.sock")),
+            ],
+            all_domains: None,
+            table,
+        }
+    }
+
+    fn find(routes: &Routes, domain: &str, ours: Ours<'_>) -> String {
+        match routes.find(domain.as_bytes(), ours) {
+            Route::Backend(name, _) => format!("backend {name}"),
+            Route::Hop(hop) => hop.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_nearest_entry_counts() {
+        let mut routes = routes();
+        for (domain, expected) in [
+            ("example.org", "smtp:[mbx1.inside.example.org]:25"),
+            ("a.b.example.org", "smtp:[192.0.2.10]:25"),
+            ("xn--bcher-kva.example", "smtp:[192.0.2.11]:25"),
+            ("a.xn--bcher-kva.example", "smtp:[192.0.2.11]:25"),
+            ("dead.example", "Refuse(\"5.1.2:550 Domain closed\")"),
+            ("here.example", "Local"),
+            ("mx.example", "Mx(\"hub.example\")"),
+            ("other.example", "smtp:[hub.example.org]:25"),
+        ] {
+            assert_eq!(find(&routes, domain, Ours::Yes(None)), expected, "{domain}");
+        }
+        assert_eq!(find(&routes, "example.org", Ours::Yes(Some("hub"))), "backend hub");
+        assert_eq!(find(&routes, "example.org", Ours::Yes(Some("nohub"))), "None");
+        routes.table = Table::default();
+        assert_eq!(find(&routes, "example.org", Ours::Yes(None)), "None");
+        routes.all_domains = Some("hub".into());
+        assert_eq!(find(&routes, "example.org", Ours::Yes(None)), "backend hub");
+    }
+
+    #[test]
+    fn neither_strangers_nor_ourselves_are_asked() {
+        let routes = routes();
+        assert_eq!(find(&routes, "example.org", Ours::No), "Foreign");
+        assert_eq!(find(&routes, "example.org", Ours::Yes(Some("me"))), "Ourselves");
+        assert_eq!(find(&routes, "example.org", Ours::Yes(Some("socket"))), "Ourselves");
+        let us = |at: &str, own: &str| is_ourselves(&at.parse().expect("good"), &[own.parse().expect("good")]);
+        assert!(us("127.0.0.1:25", "0.0.0.0:25") && us("[::1]:25", "127.0.0.1:25") && us("localhost:25", "[::]:25"));
+        assert!(us("192.0.2.1:25", "192.0.2.1:25") && us("0.0.0.0:25", "192.0.2.1:25") && us("127.0.0.1:25", "gw:25"));
+        assert!(!us("127.0.0.1:24", "127.0.0.1:25") && !us("192.0.2.1:25", "192.0.2.2:25"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in "\\PC{0,60}", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = text.parse::<Target>();
+            let _ = format!("smtp:{text}").parse::<Target>();
+            Table::read(&bytes, |_, _| {});
+        }
+
+        #[test]
+        fn a_next_hop_comes_back(
+            hosts in proptest::collection::vec(("[a-z][a-z0-9.]{0,8}[a-z]", 1u16..), 1..4),
+            lmtp in any::<bool>(),
+        ) {
+            prop_assume!(hosts.iter().all(|(host, port)| !host.contains("..") && *port != 25));
+            let server = |(host, port)| BackendServer { lmtp, at: Endpoint::Host(host, port) };
+            let hop = NextHop::new(hosts.into_iter().map(server).collect()).expect("not empty");
+            prop_assert_eq!(hop.to_string().parse(), Ok(Target::Hop(hop)));
+        }
+    }
+}
