@@ -2,6 +2,8 @@
 //! byte, and with every flight of the server cut in two at every position.
 
 mod noise;
+mod scenes;
+mod world;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
