@@ -40,7 +40,9 @@ fn ask(world: &mut World, key: &str) -> (Verdict, Basis) {
 #[test]
 fn a_thousand_at_once_need_twenty_sessions_and_two_seconds() {
     let mut world = world(vec![], |_| {});
-    (0..1000).for_each(|n| drop(world.put(0, &format!("u{n}@d0.example"), PATIENCE, None)));
+    for n in 0..1000 {
+        world.put(0, &format!("u{n}@d0.example"), PATIENCE, None);
+    }
     world.run();
     let last = world.asked.iter().filter_map(|asked| asked.answered).max().expect("answers") - world.start;
     assert!(world.sessions <= 20, "{} sessions", world.sessions);
@@ -53,7 +55,9 @@ fn a_thousand_at_once_need_twenty_sessions_and_two_seconds() {
 #[test]
 fn one_probe_for_all_who_ask_the_same() {
     let mut world = world(vec![], |_| {});
-    (0..100).for_each(|_| drop(world.put(0, "u4@d0.example", PATIENCE, None)));
+    for _ in 0..100 {
+        world.put(0, "u4@d0.example", PATIENCE, None);
+    }
     world.run_for(seconds(1));
     (0..100).for_each(|n| assert_eq!(answer(&world, n), (Verdict::Absent, Basis::Probe)));
     assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Cache));
@@ -289,7 +293,9 @@ fn a_tarpit_teaches_how_many_refusals_are_free() {
 fn a_poisoned_question_harms_no_other() {
     // The third RCPT of each session is never answered: first all of the group are in doubt, then one by one.
     let mut world = world(vec![(LONG, Manner::Gap(5))], |config| config.sessions = 1);
-    (0..6).for_each(|n| drop(world.put(0, &format!("u{n}@d0.example"), PATIENCE, None)));
+    for n in 0..6 {
+        world.put(0, &format!("u{n}@d0.example"), PATIENCE, None);
+    }
     world.run();
     let known = world.asked.iter().filter(|asked| asked.answer.is_some_and(|a| a.1 == Basis::Probe)).count();
     assert!(known >= 4, "{known}");
@@ -320,7 +326,9 @@ fn what_is_saved_is_there_after_a_restart() {
     let mut first = build();
     assert_eq!(ask(&mut first, "u3@d0.example").0, Verdict::Exists);
     first.run_for(seconds(60));
-    (0..5).for_each(|n| drop(first.put(0, &format!("u{}@d1.example", 3 * n + 1), PATIENCE, None)));
+    for n in 0..5 {
+        first.put(0, &format!("u{}@d1.example", 3 * n + 1), PATIENCE, None);
+    }
     first.run();
     let file = first.scheduler.save(first.now);
     let mut second = build();
@@ -361,7 +369,9 @@ fn a_next_hop_that_is_removed_leaves_nobody_waiting() {
 #[test]
 fn a_reload_ends_sessions_politely_and_loses_no_question() {
     let mut world = world(vec![], |_| {});
-    (0..100).for_each(|n| drop(world.put(0, &format!("u{n}@d0.example"), PATIENCE, None)));
+    for n in 0..100 {
+        world.put(0, &format!("u{n}@d0.example"), PATIENCE, None);
+    }
     (1..20).for_each(|n| world.at(Duration::from_millis(20 * n), Event::Reload(0)));
     world.run();
     assert!(world.asked.iter().all(|asked| asked.answer.is_some_and(|answer| answer.1 == Basis::Probe)));
