@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rcptmapd::config::{Greeting, Tls};
 use rcptmapd::probe::classify::{Finding, Judgement, Life};
-use rcptmapd::probe::machine::{Machine, Settings, Start};
-use rcptmapd::probe::outcome::{Hangup, JobId, Outcome};
+use rcptmapd::probe::machine::Machine;
+use rcptmapd::probe::outcome::{Hangup, JobId, Outcome, Settings, Start};
 use rcptmapd::proto::smtp::{HostName, Mailbox};
 
 /// How the server's flights reach the machine.

@@ -10,8 +10,7 @@ use rcptmapd::config::{self, BackendServer, Blind, Endpoint, Greeting, Tls, Unav
 use rcptmapd::map::HashKey;
 use rcptmapd::probe::cache::{Cache, Epoch};
 use rcptmapd::probe::hop::HopConfig;
-use rcptmapd::probe::machine::Settings;
-use rcptmapd::probe::outcome::Hangup;
+use rcptmapd::probe::outcome::{Hangup, Settings};
 use rcptmapd::probe::pace::Random;
 use rcptmapd::probe::route::NextHop;
 use rcptmapd::probe::schedule::{Answer, Basis, Command, HopId, Limits, LinkId, Question, Scheduler, Target, Ticket};
