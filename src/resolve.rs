@@ -355,7 +355,7 @@ mod tests {
         }
         builder.add_pair(b"Connect:192.0.2.7", b"REJECT");
         builder.add_pair(b"To:other.example", b"RELAY");
-        let source = Source { name: "list".into(), priority: 0, content: Some(Arc::new(builder.finish(|_| {}))) };
+        let source = Source::new("list", 0, Some(Arc::new(builder.finish(|_| {}))));
         Directory::new(Snapshot::new(key(), vec![source], Vec::new(), true, Policy::default()), more)
     }
 

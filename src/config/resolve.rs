@@ -453,7 +453,7 @@ impl Resolver<'_> {
             source.priority = self.get(SOURCE, "priority", priority, 0);
             source.uid_min = self.get(SOURCE, "uid_min", uid_min, DEFAULT_UID_MIN);
             source.shells = self.opt(SOURCE, "shells", shells);
-            source.disabled = self.get(SOURCE, "disabled", disabled, Disabled::Drop);
+            source.disabled = self.get(SOURCE, "disabled", disabled, Disabled::Keep);
 
             let named = self.at(SOURCE, "name", name);
             let (name, at) = named.unwrap_or_else(|| (self.source_name(&source.origin, &seen), here));

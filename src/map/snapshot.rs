@@ -112,6 +112,17 @@ pub struct Source {
     pub priority: i32,
     /// What it lists; `None`: never read, and nothing saved.
     pub content: Option<Arc<Content>>,
+    /// What it listed until a while ago, and what is still accepted (`grace`).
+    pub vanished: Option<Arc<Content>>,
+    /// The content is too old (`max_age`) for anybody to be absent by it.
+    pub is_old: bool,
+}
+
+impl Source {
+    /// A source whose content is the whole truth.
+    pub fn new(name: &str, priority: i32, content: Option<Arc<Content>>) -> Source {
+        Source { name: name.into(), priority, content, vanished: None, is_old: false }
+    }
 }
 
 /// One of our domains.
@@ -134,7 +145,8 @@ const NOT_NAMED: u32 = u32::MAX;
 /// The immutable directory out of which every answer comes.
 pub struct Snapshot {
     sources: Vec<Source>,
-    /// Contents of `sources`, highest priority first; the number is the place in `sources`.
+    /// Contents of `sources`, highest priority first, what has vanished behind what is there; the number is the place in
+    /// `sources`.
     contents: Vec<(usize, Arc<Content>)>,
     key: HashKey,
     domains: Vec<RelayDomain>,
@@ -142,7 +154,7 @@ pub struct Snapshot {
     /// For each domain, its number in each content.
     numbers: Vec<u32>,
     policies: Vec<Policy>,
-    /// Priority of the highest source that was never read.
+    /// Priority of the highest source that was never read, or is too old.
     missing: Option<i32>,
     /// All of our domains are known: what is none of them is foreign.
     domains_known: bool,
@@ -323,11 +335,11 @@ impl Snapshot {
         let mut contents: Vec<(usize, Arc<Content>)> = sources
             .iter()
             .enumerate()
-            .filter_map(|(at, source)| source.content.as_ref().map(|content| (at, Arc::clone(content))))
+            .flat_map(|(at, source)| source.content.iter().chain(&source.vanished).map(move |c| (at, Arc::clone(c))))
             .collect();
         // Stable: among equals the order of the configuration stays.
         contents.sort_by_key(|&(at, _)| std::cmp::Reverse(sources[at].priority));
-        let missing = sources.iter().filter(|s| s.content.is_none()).map(|s| s.priority).max();
+        let missing = sources.iter().filter(|s| s.content.is_none() || s.is_old).map(|s| s.priority).max();
         let shapes = || contents.iter().map(|(_, content)| content.shapes());
         let mut prefixes: Vec<u8> = shapes().flat_map(|shapes| shapes.prefixes.iter().copied()).collect();
         prefixes.sort_unstable_by(|a, b| b.cmp(a));
@@ -360,7 +372,7 @@ impl Snapshot {
 
     /// Before the first load: nothing is known, not even which domains are ours.
     pub fn empty() -> Snapshot {
-        let never_read = Source { name: "".into(), priority: 0, content: None };
+        let never_read = Source::new("", 0, None);
         let key = HashKey::with_seeds(1, 2, 3, 4);
         Snapshot::new(key, vec![never_read], Vec::new(), false, Policy::default())
     }
@@ -395,16 +407,11 @@ impl Snapshot {
         self.missing.is_none() && self.domains_known
     }
 
-    /// Keys of a content whose domain is none of ours.
-    pub fn foreign_keys(&self, content: &Content) -> usize {
-        content
-            .domains()
-            .filter(|(name, _)| {
-                let name = name.strip_prefix(b".").unwrap_or(name);
-                self.relay_domain(name).is_none()
-            })
-            .map(|(_, entries)| entries)
-            .sum()
+    /// Keys of a content whose domain is none of ours, and those of them that are listed to be refused.
+    pub fn foreign_keys(&self, content: &Content) -> (usize, usize) {
+        let ours = |name: &[u8]| self.relay_domain(name.strip_prefix(b".").unwrap_or(name)).is_some();
+        let foreign = content.domain_counts().filter(|(name, ..)| !ours(name));
+        foreign.fold((0, 0), |(keys, refusals), (_, more, refused)| (keys + more, refusals + refused))
     }
 
     /// What an access file says about a key that is no recipient of ours; `folded` is in lower case.
@@ -1032,7 +1039,7 @@ mod tests {
     }
 
     fn source(priority: i32, items: &[Item<'_>]) -> Source {
-        Source { name: "list".into(), priority, content: content(items) }
+        Source::new("list", priority, content(items))
     }
 
     fn group(names: &[&str], policy: Policy) -> DomainGroup {
@@ -1111,7 +1118,7 @@ mod tests {
 
     #[test]
     fn a_source_that_was_never_read_makes_absent_unknown() {
-        let never = |priority| Source { name: "ad".into(), priority, content: None };
+        let never = |priority| Source::new("ad", priority, None);
         let list = [recipient("anna@a.example"), refuse(recipient("leaver@a.example"), "550 5.7.1 Left")];
         let groups = || vec![group(&["a.example"], Policy::default())];
         let incomplete = snapshot(vec![source(0, &list), never(0)], groups());
@@ -1223,7 +1230,7 @@ mod tests {
                 refuse(recipient("leaver@a.example"), "550 5.7.1 Left"),
             ],
         );
-        let never = Source { name: "ad".into(), priority: 0, content: None };
+        let never = Source::new("ad", 0, None);
         let subdomains = Policy { subdomains: true, ..Policy::default() };
         let snapshot = snapshot(vec![list, never], vec![group(&["a.example"], subdomains)]);
         assert_eq!(ask(&snapshot, "leaver@a.example"), (Absent, Step::Exact));
@@ -1261,7 +1268,7 @@ mod tests {
         let items = [recipient("Anna@a.example"), recipient("Bea@d.a.example"), recipient("Eve@b.example")];
         let mut builder = Builder::new(key(), true, Domains::from([b"a.example"[..].into()]));
         items.iter().for_each(|item| builder.add(item).expect("a fit item"));
-        let list = Source { name: "list".into(), priority: 0, content: Some(Arc::new(builder.finish(|_| {}))) };
+        let list = Source::new("list", 0, Some(Arc::new(builder.finish(|_| {}))));
         let main = Policy { case_sensitive: true, subdomains: true, ..Policy::default() };
         let alias = Policy { same_as: Some(b"a.example"[..].into()), ..Policy::default() };
         let snapshot = snapshot(vec![list], vec![group(&["a.example"], main), group(&["b.example"], alias)]);

@@ -10,7 +10,7 @@ use crate::logging::Logger;
 use crate::map::Scratch;
 use crate::proto::detect::Dialect;
 use crate::proto::{self, Reply};
-use crate::reload::Report;
+use crate::reload::{Order, Report, Ticket};
 use crate::resolve::{Decision, Directory};
 use crate::stats::{Outcome, Stats};
 use crate::tally::Fate;
@@ -38,8 +38,9 @@ pub struct Core {
     pub started_at: SystemTime,
     /// Space for reading and writing.
     pub buffers: Buffers,
-    /// `POST /reload` was asked for; the loop starts the reload.
-    pub reload_wanted: bool,
+    /// What the loader is to do; the loop hands it over.
+    pub orders: Vec<(Ticket, Order)>,
+    last_ticket: Ticket,
     /// Sessions open.
     pub sessions: usize,
     /// Where requests come in, for those who want to know.
@@ -84,7 +85,8 @@ impl Core {
             started: now,
             started_at: SystemTime::now(),
             buffers: Buffers::default(),
-            reload_wanted: false,
+            orders: Vec::new(),
+            last_ticket: 0,
             sessions: 0,
             listening: Vec::new(),
             logger,
@@ -94,6 +96,13 @@ impl Core {
         core.watch.tallies.follow(&core.directory);
         core.configure(config);
         core
+    }
+
+    /// Puts down an order to the loader.
+    pub fn order(&mut self, order: Order) -> Ticket {
+        self.last_ticket += 1;
+        self.orders.push((self.last_ticket, order));
+        self.last_ticket
     }
 
     fn set_limits(&mut self, limits: &Limits) {

@@ -11,6 +11,7 @@ use crate::proto::detect::{self, Dialect};
 use crate::proto::milter::{self, Step};
 use crate::proto::policy::{self, Action};
 use crate::proto::{http, line, socketmap, tcp_table};
+use crate::reload::Ticket;
 use crate::resolve::Decision;
 use crate::skip::{self, Asker, Origin};
 
@@ -59,8 +60,8 @@ pub enum Next {
     Finish,
     /// The protocol is broken, nothing that follows has a meaning: close.
     Close,
-    /// The answer comes when the reload ends.
-    Reload,
+    /// The answer comes when the loader is done with this order.
+    Later(Ticket),
 }
 
 impl Batch<'_> {
@@ -293,7 +294,7 @@ fn http_request(input: &[u8], batch: &mut Batch<'_>) -> Done {
         Ok(None) => Done::Unfinished,
         Ok(Some((request, _))) => Done::Last(match pages::respond(&request, front.control, core, out) {
             Page::Written => Next::Finish,
-            Page::AfterReload => Next::Reload,
+            Page::Later(ticket) => Next::Later(ticket),
         }),
         Err(error) => {
             core.stats.count_violation(Dialect::Http);

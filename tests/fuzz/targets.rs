@@ -364,7 +364,7 @@ pub fn resolve(data: &[u8]) {
     let Ok(()) = parser.feed(list, &mut entries) else { return };
     let Ok(_) = parser.finish(&mut entries) else { return };
     let content = std::sync::Arc::new(entries.0.finish(|_| {}));
-    let source = map::Source { name: "list".into(), priority: 0, content: Some(content) };
+    let source = map::Source::new("list", 0, Some(content));
     let snapshot = Snapshot::new(key(), vec![source], Vec::new(), true, Policy::default());
     let directory = resolve::Directory::new(snapshot, Vec::new());
     let mut scratch = Scratch::default();
