@@ -20,8 +20,8 @@ Examples:
   rcptmapd report
   rcptmapd report --json | jq '.domains[] | {name, refused: .day.refused}'
 
-The last hour is counted in steps of five minutes, the last day in steps of an hour. The counts begin anew
-when the daemon starts.
+The last hour is counted in steps of five minutes, the last day in steps of an hour. The counts
+begin anew when the daemon starts.
 
 Exit status: 0, or 69 when there is no daemon, 77 when the control socket is not for you.")]
 pub struct Args {
@@ -239,7 +239,7 @@ impl Harvest {
         let tripped = text::count(self.tripped_clients, "client");
         let _ = writeln!(
             out,
-            "{clients} within {window}; {tripped} guessing now, {} times so far",
+            "{clients} within {window}; {tripped} guessing now, found {} times",
             text::number(self.trips)
         );
         let _ = writeln!(out, "action \"{}\": {} answers changed", self.action, text::number(self.acted));
@@ -355,7 +355,7 @@ mod tests {
              2 dropped without a word (bitbucket)\n\
              \n\
              GUESSING\n\
-             12 clients within 10 min; 1 client guessing now, 1 times so far\n\
+             12 clients within 10 min; 1 client guessing now, found 1 times\n\
              action \"tempfail\": 40 answers changed\n\
              192.0.2.9  58 of 60  don't exist\n\
              \n\

@@ -129,8 +129,10 @@ impl Watch {
     pub fn tell(&mut self) {
         let Some(harvest) = &mut self.harvest else { return };
         while let Some(edge) = harvest.poll_edge() {
-            let minutes = harvest.settings().window.as_secs_f64() / 60.0;
-            let within = format!("within {minutes:.0} min");
+            let within = match harvest.settings().window.as_secs() {
+                seconds if seconds.is_multiple_of(60) && seconds > 0 => format!("within {} min", seconds / 60),
+                seconds => format!("within {seconds} s"),
+            };
             match edge {
                 Edge { who: Who::Client(client), tripped: true, counts } => log::warn!(
                     "harvest: client {client} guesses recipients: {} of {} don't exist, {within}; action {}",
