@@ -65,6 +65,21 @@ pub struct Answer<'a> {
     pub verdict: Option<Verdict>,
     /// The recipient exists only because its domain does not enforce refusals (`mode = "warn"`).
     pub spared: bool,
+    /// The recipient's domain by its place in the snapshot, if it is ours.
+    pub domain: Option<u32>,
+}
+
+/// A decision, and what it was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decided<'a> {
+    /// What to do.
+    pub decision: Decision<'a>,
+    /// What was found out about the recipient.
+    pub verdict: Verdict,
+    /// See [`Answer::spared`].
+    pub spared: bool,
+    /// See [`Answer::domain`].
+    pub domain: Option<u32>,
 }
 
 /// What a protocol that has its own words for it is to do with a recipient: policy, milter.
@@ -76,6 +91,8 @@ pub enum Decision<'a> {
     Refuse(&'a verdict::Reply),
     /// Put off with this reply.
     Defer(&'a verdict::Reply),
+    /// Take the message and drop it (`bitbucket`).
+    Discard,
 }
 
 /// The reason of a TEMP reply while no list has been read.
@@ -120,12 +137,23 @@ impl Directory {
         self.maps.iter().find(|map| map.name.as_bytes() == name)
     }
 
+    /// The place of the map of that name in [`Directory::maps`].
+    #[inline]
+    pub fn map_number(&self, name: &[u8]) -> Option<usize> {
+        self.maps.iter().position(|map| map.name.as_bytes() == name)
+    }
+
+    /// The reply when nobody can tell, whoever is asked about.
+    pub fn deferral(&self) -> &verdict::Reply {
+        &self.unknown
+    }
+
     /// Answers a request for a map by its name.
     #[inline]
     pub fn answer<'a>(&'a self, map: &'a [u8], key: &[u8], scratch: &'a mut Scratch) -> Answer<'a> {
         match self.map(map) {
             Some(map) => self.answer_from(&map.kind, key, scratch, &mut ()),
-            None => Answer { reply: Reply::UnknownMap(map), verdict: None, spared: false },
+            None => Answer { reply: Reply::UnknownMap(map), verdict: None, spared: false, domain: None },
         }
     }
 
@@ -137,7 +165,7 @@ impl Directory {
         scratch: &'a mut Scratch,
         trace: &mut impl Trace,
     ) -> Answer<'a> {
-        let plain = |reply| Answer { reply, verdict: None, spared: false };
+        let plain = |reply| Answer { reply, verdict: None, spared: false, domain: None };
         match kind {
             Kind::Recipients(value) => {
                 let found = self.snapshot.lookup(key, scratch, trace);
@@ -163,29 +191,26 @@ impl Directory {
         }
     }
 
-    /// Decides about a recipient by a map's name; beside it the verdict, and whether the recipient was spared
-    /// (`mode = "warn"`). `None`: there is no such map about recipients, so nothing is known.
-    pub fn decide<'a>(
-        &'a self,
-        map: &[u8],
-        recipient: &[u8],
-        scratch: &'a mut Scratch,
-    ) -> (Decision<'a>, Option<(Verdict, bool)>) {
-        match self.map(map).map(|map| &map.kind) {
-            Some(Kind::Recipients(_) | Kind::Access | Kind::Check) => {}
-            Some(Kind::Domains | Kind::Table(_)) | None => return (Decision::Defer(&self.unknown), None),
-        }
+    /// The place of a map that is about recipients, so that [`Directory::decide`] can speak for it.
+    pub fn recipients_map(&self, name: &[u8]) -> Option<usize> {
+        self.map_number(name)
+            .filter(|&at| matches!(self.maps[at].kind, Kind::Recipients(_) | Kind::Access | Kind::Check))
+    }
+
+    /// Decides about a recipient, for protocols that have their own words.
+    pub fn decide<'a>(&'a self, recipient: &[u8], scratch: &'a mut Scratch) -> Decided<'a> {
         let found = self.snapshot.lookup(recipient, scratch, &mut ());
         let decision = match found.verdict {
             Verdict::Exists | Verdict::Foreign => Decision::Pass,
             Verdict::Absent => found.refusal().map_or(Decision::Pass, Decision::Refuse),
             Verdict::Unknown => Decision::Defer(found.deferral().unwrap_or(&self.unknown)),
         };
-        (decision, Some((found.verdict, found.verdict != found.enforced)))
+        Decided { decision, verdict: found.verdict, spared: found.verdict != found.enforced, domain: found.domain }
     }
 
     fn of<'a>(&self, found: &Found<'_, '_>, reply: Reply<'a>) -> Answer<'a> {
-        Answer { reply, verdict: Some(found.verdict), spared: found.verdict != found.enforced }
+        let spared = found.verdict != found.enforced;
+        Answer { reply, verdict: Some(found.verdict), spared, domain: found.domain }
     }
 
     fn in_recipients<'a>(&'a self, found: &Found<'a, 'a>, value: &'a ValueOf) -> Reply<'a> {
@@ -330,7 +355,7 @@ mod tests {
         }
         builder.add_pair(b"Connect:192.0.2.7", b"REJECT");
         builder.add_pair(b"To:other.example", b"RELAY");
-        let source = Source { name: "list".into(), priority: 0, content: Some(Arc::new(builder.finish(|_| {}))) };
+        let source = Source::new("list", 0, Some(Arc::new(builder.finish(|_| {}))));
         Directory::new(Snapshot::new(key(), vec![source], Vec::new(), true, Policy::default()), more)
     }
 

@@ -54,7 +54,7 @@ fn snapshot(directory: &Directory) -> (Snapshot, Vec<Vec<bool>>) {
             Arc::new(builder.finish(|_| {}))
         });
         taken.push(fit);
-        sources.push(Source { name: "list".into(), priority: list.priority, content });
+        sources.push(Source::new("list", list.priority, content));
     }
     let groups = directory
         .groups

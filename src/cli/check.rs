@@ -89,7 +89,8 @@ impl DomainCounts {
     fn new(snapshot: &Snapshot, source: usize) -> DomainCounts {
         let mut counts = DomainCounts::default();
         let content = snapshot.sources().get(source).and_then(|source| source.content.as_deref());
-        for (name, keys) in content.iter().flat_map(|content| content.domains()) {
+        for (name, keys, refusals) in content.iter().flat_map(|content| content.domain_counts()) {
+            let keys = keys - refusals;
             let ours = snapshot.relay_domain(name.strip_prefix(b".").unwrap_or(name)).is_some();
             let counts = if ours { &mut counts.ours } else { &mut counts.foreign };
             counts.insert(text::printable_text(name), keys);
@@ -200,7 +201,7 @@ fn source_text(source: &SourceReport, domains: &DomainCounts, style: Style, out:
         row("format", &format!("{format}{why}{also}"));
     }
     row("lines", &text::number(u64::from(source.lines)));
-    let ours = source.recipients - source.foreign;
+    let ours = source.ours();
     let in_domains = text::count(domains.ours.len(), "domain");
     // `office@` belongs to none, or to all.
     let anywhere = match ours - domains.ours.values().sum::<usize>().min(ours) {
@@ -209,6 +210,10 @@ fn source_text(source: &SourceReport, domains: &DomainCounts, style: Style, out:
     };
     let names = if domains.ours.is_empty() { String::new() } else { format!(": {}", largest(&domains.ours)) };
     row("recipients", &format!("{} in {in_domains}{names}{anywhere}", text::number(ours)));
+    let refusals = source.refusals - source.foreign_refusals;
+    if refusals > 0 {
+        row("refusals", &text::number(refusals));
+    }
     if !domains.foreign.is_empty() {
         let (keys, names) = (text::number(source.foreign), largest(&domains.foreign));
         row("foreign", &format!("{keys} left out, in none of our domains: {names}"));

@@ -11,6 +11,7 @@ mod explain;
 mod pipeline;
 mod query;
 mod reload;
+mod report;
 mod serve;
 mod settings;
 mod stats;
@@ -86,6 +87,7 @@ enum Command {
     Explain(explain::Args),
     Status(status::Args),
     Stats(stats::Args),
+    Report(report::Args),
     Reload(reload::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
@@ -142,6 +144,7 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),

@@ -102,6 +102,9 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         }
         None => None,
     };
+    if let Some(state_dir) = &config.state_dir {
+        sys::state_folder(state_dir, account.as_ref())?;
+    }
     let stays_root = sys::is_root() && account.is_none();
     // Before we detach, so that "runs already" is seen by who starts us; the number is the child's only afterwards.
     let mut pid_file = config.pid_file.as_deref().map(sys::PidFile::create).transpose()?;

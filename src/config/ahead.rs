@@ -234,6 +234,8 @@ impl Default for Skip {
 /// `[harvest]`: directory harvest attacks, by ratio and count together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Harvest {
+    /// The section is there: guesses are counted. Without it nothing is, and nothing is spent on it.
+    pub on: bool,
     /// How far back is counted.
     pub window: Duration,
     /// How many absent ones.
@@ -247,6 +249,7 @@ pub struct Harvest {
 impl Default for Harvest {
     fn default() -> Harvest {
         Harvest {
+            on: false,
             window: DEFAULT_HARVEST_WINDOW,
             absent: DEFAULT_HARVEST_ABSENT,
             ratio: DEFAULT_HARVEST_RATIO,

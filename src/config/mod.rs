@@ -522,14 +522,14 @@ impl Source {
             keep_versions: DEFAULT_KEEP_VERSIONS,
             uid_min: DEFAULT_UID_MIN,
             shells: None,
-            disabled: Disabled::Drop,
+            disabled: Disabled::Keep,
             place: None,
         }
     }
 }
 
 /// `[[domain]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RelayDomain {
     /// The domains.
     pub names: Vec<DomainName>,
@@ -601,7 +601,7 @@ pub enum MapValue {
 }
 
 /// `[[map]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MapConfig {
     /// The first word of a request.
     pub name: String,

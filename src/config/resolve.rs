@@ -213,7 +213,7 @@ impl Resolver<'_> {
             backends: self.backends(backend.unwrap_or_default()),
             cache: self.cache(cache.unwrap_or_default()),
             skip: self.skip(skip.unwrap_or_default()),
-            harvest: self.harvest(harvest.unwrap_or_default()),
+            harvest: self.harvest(harvest),
             maps,
             files: Vec::new(),
             not_yet: Vec::new(),
@@ -453,7 +453,7 @@ impl Resolver<'_> {
             source.priority = self.get(SOURCE, "priority", priority, 0);
             source.uid_min = self.get(SOURCE, "uid_min", uid_min, DEFAULT_UID_MIN);
             source.shells = self.opt(SOURCE, "shells", shells);
-            source.disabled = self.get(SOURCE, "disabled", disabled, Disabled::Drop);
+            source.disabled = self.get(SOURCE, "disabled", disabled, Disabled::Keep);
 
             let named = self.at(SOURCE, "name", name);
             let (name, at) = named.unwrap_or_else(|| (self.source_name(&source.origin, &seen), here));

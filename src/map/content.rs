@@ -35,6 +35,8 @@ struct Class {
 struct ListedDomain {
     name: Box<[u8]>,
     entries: usize,
+    /// Those of the entries that refuse.
+    refusals: usize,
     /// A statement that was taken is about it. (A domain is numbered before the rest of its line is read.)
     named: bool,
     /// Its local parts keep their case.
@@ -47,20 +49,29 @@ struct ListedDomain {
 
 impl ListedDomain {
     fn new(name: &[u8], keeps_case: bool) -> ListedDomain {
-        ListedDomain { name: name.into(), entries: 0, named: false, keeps_case, catch_all: false, plain: None }
+        ListedDomain {
+            name: name.into(),
+            entries: 0,
+            refusals: 0,
+            named: false,
+            keeps_case,
+            catch_all: false,
+            plain: None,
+        }
     }
 }
 
 /// One source's statements. Immutable, and cheap to share and to drop.
 pub struct Content {
-    table: Table,
-    key: HashKey,
+    pub(super) table: Table,
+    pub(super) key: HashKey,
     domains: Vec<ListedDomain>,
     domain_index: HashTable<u32>,
     classes: Vec<Class>,
     entries: Vec<Entry>,
     pairs: Pairs,
     shapes: Shapes,
+    digest: u64,
 }
 
 /// Which kinds of keys occur at all: what does not occur is not looked for.
@@ -68,6 +79,7 @@ pub struct Content {
 pub(super) struct Shapes {
     pub any_domain: bool,
     pub detail: bool,
+    pub catch_all: bool,
     pub subdomains: bool,
     /// Lengths of the prefixes that occur, longest first.
     pub prefixes: Vec<u8>,
@@ -77,6 +89,21 @@ impl Content {
     /// Number of keys (recipients, wildcards and catch-alls).
     pub fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Number of keys that are listed to be refused.
+    pub fn refusals(&self) -> usize {
+        self.domains.iter().map(|domain| domain.refusals).sum()
+    }
+
+    /// Number of statements of all kinds: keys, domains that are only named, pairs.
+    pub fn statements(&self) -> usize {
+        self.len() + self.bare_domains().count() + self.pairs.len()
+    }
+
+    /// A digest of all that is said, whatever the order: equal contents of one process have equal ones, others don't.
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// Whether nothing is listed.
@@ -92,6 +119,17 @@ impl Content {
     /// Domains that are named, folded, with the number of keys in each. `.example.org` stands for everything below it.
     pub fn domains(&self) -> impl Iterator<Item = (&[u8], usize)> {
         self.domains.iter().skip(1).filter(|domain| domain.named).map(|domain| (&*domain.name, domain.entries))
+    }
+
+    /// The same, with those of the keys that are listed to be refused.
+    pub fn domain_counts(&self) -> impl Iterator<Item = (&[u8], usize, usize)> {
+        let named = self.domains.iter().skip(1).filter(|domain| domain.named);
+        named.map(|domain| (&*domain.name, domain.entries, domain.refusals))
+    }
+
+    /// Domains that are named without any key.
+    pub(super) fn bare_domains(&self) -> impl Iterator<Item = &[u8]> {
+        self.domains().filter(|(_, entries)| *entries == 0).map(|(name, _)| name)
     }
 
     /// The keys of an access file that are no statement about a recipient.
@@ -134,11 +172,32 @@ impl Content {
         self.table.find(hash, domain, local, |class| self.class(class).domain).map(|class| self.entry(class))
     }
 
+    /// Whether some statement is about a domain.
+    pub(super) fn names(&self, domain: &[u8]) -> bool {
+        self.domain(domain).is_some_and(|number| self.domains[number.0 as usize].named)
+    }
+
+    /// The name of a domain by its number; empty for "any domain".
+    pub(super) fn domain_name(&self, domain: DomainNumber) -> &[u8] {
+        self.domains.get(domain.0 as usize).map_or(&[], |domain| &domain.name)
+    }
+
+    /// Number of keys at each domain, by its number.
+    pub(super) fn entries_by_number(&self) -> impl Iterator<Item = usize> {
+        self.domains.iter().map(|domain| domain.entries)
+    }
+
+    /// The domain of a class.
+    pub(super) fn domain_of(&self, class: ClassNumber) -> DomainNumber {
+        self.class(class).domain
+    }
+
     fn class(&self, class: ClassNumber) -> Class {
         self.classes[class.0 as usize]
     }
 
-    fn entry(&self, class: ClassNumber) -> &Entry {
+    /// What a class says.
+    pub(super) fn entry(&self, class: ClassNumber) -> &Entry {
         &self.entries[self.class(class).entry as usize]
     }
 }
@@ -226,6 +285,7 @@ impl Builder {
                 classes: Vec::new(),
                 entries: Vec::new(),
                 shapes: Shapes::default(),
+                digest: 0,
             },
             table: TableBuilder::default(),
             class_index: HashTable::new(),
@@ -274,6 +334,7 @@ impl Builder {
                 self.add_key(Some(mark::PREFIX), prefix, number, &item.grant)
             }
             Key::CatchAll { domain } => {
+                self.content.shapes.catch_all = true;
                 let number = self.intern_domain(domain)?;
                 self.push(b"", number, &item.grant)
             }
@@ -325,26 +386,37 @@ impl Builder {
     pub fn finish(self, mut duplicate: impl FnMut(DuplicateKey<'_>)) -> Content {
         let Builder { mut content, table, prefixes, .. } = self;
         content.shapes.prefixes = (0..=255).rev().filter(|&len| prefixes[usize::from(len)]).collect();
-        let mut entries = vec![0; content.domains.len()];
+        let mut counts = vec![(0, 0); content.domains.len()];
         let table = {
-            let classes = &content.classes;
+            let Content { classes, entries, domains, key, .. } = &content;
             let domain_of = |class: ClassNumber| classes[class.0 as usize].domain;
-            let entry_of = |class: ClassNumber| &content.entries[classes[class.0 as usize].entry as usize];
-            table.finish(
-                &content.key,
-                domain_of,
-                |class| entries[domain_of(class).0 as usize] += 1,
-                |twice| {
-                    let number = domain_of(twice.lost.class);
-                    let key = key_of(twice.lost.local, &content.domains[number.0 as usize].name);
-                    let lost = Listed { key, entry: entry_of(twice.lost.class), number: twice.number };
-                    duplicate(DuplicateKey { lost, kept: entry_of(twice.kept) });
-                },
-            )
+            let entry_of = |class: ClassNumber| &entries[classes[class.0 as usize].entry as usize];
+            let domain_digests: Vec<u64> =
+                domains.iter().map(|domain| key.hash_one((&*domain.name, domain.keeps_case))).collect();
+            // The first entry is "accept, no value".
+            let digest_of = |class: ClassNumber| {
+                let Class { domain, entry } = classes[class.0 as usize];
+                let says = if entry == 0 { 0 } else { key.hash_one(&entries[entry as usize]) };
+                domain_digests[domain.0 as usize] ^ says
+            };
+            let entered = |class: ClassNumber| {
+                let (entries, refusals) = &mut counts[domain_of(class).0 as usize];
+                *entries += 1;
+                *refusals += usize::from(!entry_of(class).accepts());
+            };
+            table.finish(key, domain_of, digest_of, entered, |twice| {
+                let number = domain_of(twice.lost.class);
+                let key = key_of(twice.lost.local, &domains[number.0 as usize].name);
+                let lost = Listed { key, entry: entry_of(twice.lost.class), number: twice.number };
+                duplicate(DuplicateKey { lost, kept: entry_of(twice.kept) });
+            })
         };
-        for (domain, entries) in content.domains.iter_mut().zip(entries) {
-            domain.entries = entries;
+        for (domain, (entries, refusals)) in content.domains.iter_mut().zip(counts) {
+            (domain.entries, domain.refusals) = (entries, refusals);
         }
+        let bare = content.bare_domains().map(|name| content.key.hash_one((name, "named")));
+        let pairs = content.pairs.iter().map(|pair| content.key.hash_one(pair));
+        content.digest = bare.chain(pairs).fold(table.digest(), u64::wrapping_add);
         content.table = table;
         content
     }

@@ -4,16 +4,20 @@
 //! our domains and their policies. So a reload that takes one source and refuses another costs no copy of either, and
 //! the last good content of a source stays in force just by being kept.
 
+mod compare;
 mod content;
 mod pairs;
 mod rule;
 mod snapshot;
 mod table;
 
+pub use compare::{Changes, DomainChange, SHOWN};
 pub use content::{Builder, Content, Domains, DuplicateKey, Listed, Unfit, key_of};
 pub use pairs::Pairs;
 pub use rule::{Entry, Grant, Item, Key, KeyText};
-pub use snapshot::{DomainGroup, Found, Hit, Mode, Policy, RelayDomain, Scratch, Snapshot, Source, Step, Trace, Verify};
+pub use snapshot::{
+    DomainGroup, Found, Hit, Mode, Policy, RelayDomain, Scratch, Snapshot, Source, Step, Trace, Verify,
+};
 pub use table::{DomainNumber, LocalHash, TooLarge};
 
 /// The keyed hash of everything that peers or lists can choose keys of. One key per process, made by the loader.

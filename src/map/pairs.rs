@@ -37,6 +37,11 @@ impl Pairs {
         self.values.get(folded).map(|value| &**value)
     }
 
+    /// Every key, folded, and its value, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.values.iter().map(|(key, value)| (&**key, &**value))
+    }
+
     /// Number of keys.
     pub fn len(&self) -> usize {
         self.values.len()

@@ -39,6 +39,8 @@ pub struct Policy {
     pub backend: Option<Box<str>>,
     /// Whether recipients exist while the backend can't be asked; `None`: what the backend's own setting says.
     pub unavailable_exists: Option<bool>,
+    /// Clients that are not checked elsewhere (`[skip]`) are not checked here either.
+    pub skip: bool,
     /// The reply for who does not exist.
     pub absent: Reply,
     /// The reply when we can't tell.
@@ -59,6 +61,7 @@ impl Default for Policy {
             verify: Verify::List,
             backend: None,
             unavailable_exists: None,
+            skip: true,
             absent: Reply::absent(),
             unknown: Reply::unknown(),
         }
@@ -109,6 +112,17 @@ pub struct Source {
     pub priority: i32,
     /// What it lists; `None`: never read, and nothing saved.
     pub content: Option<Arc<Content>>,
+    /// What it listed until a while ago, and what is still accepted (`grace`).
+    pub vanished: Option<Arc<Content>>,
+    /// The content is too old (`max_age`) for anybody to be absent by it.
+    pub is_old: bool,
+}
+
+impl Source {
+    /// A source whose content is the whole truth.
+    pub fn new(name: &str, priority: i32, content: Option<Arc<Content>>) -> Source {
+        Source { name: name.into(), priority, content, vanished: None, is_old: false }
+    }
 }
 
 /// One of our domains.
@@ -131,7 +145,8 @@ const NOT_NAMED: u32 = u32::MAX;
 /// The immutable directory out of which every answer comes.
 pub struct Snapshot {
     sources: Vec<Source>,
-    /// Contents of `sources`, highest priority first; the number is the place in `sources`.
+    /// Contents of `sources`, highest priority first, what has vanished behind what is there; the number is the place in
+    /// `sources`.
     contents: Vec<(usize, Arc<Content>)>,
     key: HashKey,
     domains: Vec<RelayDomain>,
@@ -139,7 +154,7 @@ pub struct Snapshot {
     /// For each domain, its number in each content.
     numbers: Vec<u32>,
     policies: Vec<Policy>,
-    /// Priority of the highest source that was never read.
+    /// Priority of the highest source that was never read, or is too old.
     missing: Option<i32>,
     /// All of our domains are known: what is none of them is foreign.
     domains_known: bool,
@@ -148,6 +163,7 @@ pub struct Snapshot {
     /// Some content has the shape at all.
     any_domain: bool,
     detail: bool,
+    catch_all: bool,
     below: bool,
     prefixes: Vec<u8>,
 }
@@ -250,6 +266,8 @@ pub struct Found<'s, 'k> {
     pub hit: Option<Hit<'s>>,
     /// What holds for the domain; `None` when it is not ours.
     pub policy: Option<&'s Policy>,
+    /// The domain's place in [`Snapshot::domains`]; `None` when it is not ours.
+    pub domain: Option<u32>,
     /// The address as it was looked for: local part (empty for a foreign one) and domain.
     pub address: Option<(&'k [u8], &'k [u8])>,
     /// What the verdict would be if the domain's refusals were carried out (`mode`).
@@ -271,7 +289,12 @@ impl<'s> Found<'s, '_> {
     /// The same with the backend's word.
     pub fn verified(self, verdict: Verdict) -> Self {
         let enforces = self.policy.is_none_or(|policy| policy.mode == Mode::Enforce);
-        Found { verdict: if enforces { verdict } else { Verdict::Exists }, enforced: verdict, step: Step::Verify, ..self }
+        Found {
+            verdict: if enforces { verdict } else { Verdict::Exists },
+            enforced: verdict,
+            step: Step::Verify,
+            ..self
+        }
     }
 
     /// The reply that refuses the recipient: the entry's own, else the domain's.
@@ -312,11 +335,11 @@ impl Snapshot {
         let mut contents: Vec<(usize, Arc<Content>)> = sources
             .iter()
             .enumerate()
-            .filter_map(|(at, source)| source.content.as_ref().map(|content| (at, Arc::clone(content))))
+            .flat_map(|(at, source)| source.content.iter().chain(&source.vanished).map(move |c| (at, Arc::clone(c))))
             .collect();
         // Stable: among equals the order of the configuration stays.
         contents.sort_by_key(|&(at, _)| std::cmp::Reverse(sources[at].priority));
-        let missing = sources.iter().filter(|s| s.content.is_none()).map(|s| s.priority).max();
+        let missing = sources.iter().filter(|s| s.content.is_none() || s.is_old).map(|s| s.priority).max();
         let shapes = || contents.iter().map(|(_, content)| content.shapes());
         let mut prefixes: Vec<u8> = shapes().flat_map(|shapes| shapes.prefixes.iter().copied()).collect();
         prefixes.sort_unstable_by(|a, b| b.cmp(a));
@@ -324,6 +347,7 @@ impl Snapshot {
         let mut snapshot = Snapshot {
             any_domain: shapes().any(|shapes| shapes.any_domain),
             detail: shapes().any(|shapes| shapes.detail),
+            catch_all: shapes().any(|shapes| shapes.catch_all),
             below: shapes().any(|shapes| shapes.subdomains),
             prefixes,
             sources,
@@ -348,7 +372,7 @@ impl Snapshot {
 
     /// Before the first load: nothing is known, not even which domains are ours.
     pub fn empty() -> Snapshot {
-        let never_read = Source { name: "".into(), priority: 0, content: None };
+        let never_read = Source::new("", 0, None);
         let key = HashKey::with_seeds(1, 2, 3, 4);
         Snapshot::new(key, vec![never_read], Vec::new(), false, Policy::default())
     }
@@ -383,16 +407,11 @@ impl Snapshot {
         self.missing.is_none() && self.domains_known
     }
 
-    /// Keys of a content whose domain is none of ours.
-    pub fn foreign_keys(&self, content: &Content) -> usize {
-        content
-            .domains()
-            .filter(|(name, _)| {
-                let name = name.strip_prefix(b".").unwrap_or(name);
-                self.relay_domain(name).is_none()
-            })
-            .map(|(_, entries)| entries)
-            .sum()
+    /// Keys of a content whose domain is none of ours, and those of them that are listed to be refused.
+    pub fn foreign_keys(&self, content: &Content) -> (usize, usize) {
+        let ours = |name: &[u8]| self.relay_domain(name.strip_prefix(b".").unwrap_or(name)).is_some();
+        let foreign = content.domain_counts().filter(|(name, ..)| !ours(name));
+        foreign.fold((0, 0), |(keys, refusals), (_, more, refused)| (keys + more, refusals + refused))
     }
 
     /// What an access file says about a key that is no recipient of ours; `folded` is in lower case.
@@ -408,6 +427,20 @@ impl Snapshot {
     /// The domain of ours that a folded name is, or lies below.
     pub fn relay_domain(&self, name: &[u8]) -> Option<&RelayDomain> {
         self.covering(name).map(|at| &self.domains[at])
+    }
+
+    /// The place of a domain with exactly this folded name in [`Snapshot::domains`].
+    pub fn number_of(&self, name: &[u8]) -> Option<usize> {
+        self.find_domain(name)
+    }
+
+    /// Our domain that an address belongs to, by its place in [`Snapshot::domains`], and what holds for it; without
+    /// looking the recipient up.
+    pub fn domain_of(&self, key: &[u8], scratch: &mut Scratch) -> Option<(u32, &Policy)> {
+        let raw = address::split(key).ok()?;
+        let domain = address::fold_domain(raw.domain, &mut scratch.domain).ok()?;
+        let at = self.covering(domain.bytes())?;
+        Some((at as u32, self.policy(&self.domains[at])))
     }
 
     fn covering(&self, name: &[u8]) -> Option<usize> {
@@ -429,8 +462,15 @@ impl Snapshot {
     /// Looks an address up, in the order of DESIGN, section 4.
     pub fn lookup<'s, 'k, T: Trace>(&'s self, key: &[u8], scratch: &'k mut Scratch, trace: &mut T) -> Found<'s, 'k> {
         let Scratch { domain, local, lower, marked, kept } = scratch;
-        let undecided =
-            |verdict, step| Found { verdict, step, hit: None, policy: None, address: None, enforced: verdict };
+        let undecided = |verdict, step| Found {
+            verdict,
+            step,
+            hit: None,
+            policy: None,
+            domain: None,
+            address: None,
+            enforced: verdict,
+        };
         let raw = match address::split(key) {
             Ok(raw) => raw,
             Err(NoAddress::NoDomain) if address::is_bare_postmaster(key) => {
@@ -467,7 +507,7 @@ impl Snapshot {
         let finding = |enforced: Verdict, step: Step, hit: Option<Hit<'s>>, local: &'k [u8]| {
             let verdict = if policy.mode == Mode::Enforce { enforced } else { Verdict::Exists };
             let address = Some((local, domain.bytes()));
-            Found { verdict, step, hit, policy: Some(policy), address, enforced }
+            Found { verdict, step, hit, policy: Some(policy), domain: Some(ours as u32), address, enforced }
         };
         let keeps_case = self.domains[ours].keeps_case;
         let local = match address::fold_local_part(raw.local, keeps_case, local) {
@@ -487,9 +527,7 @@ impl Snapshot {
         let (verdict, hit) = match decision {
             Decision::Exists(hit) => (Verdict::Exists, hit),
             Decision::Refused(hit) if temporary(hit.entry) => (Verdict::Unknown, Some(hit)),
-            Decision::Refused(hit)
-                if self.missing.is_none_or(|missing| search.is_certain(name, step, hit, missing)) =>
-            {
+            Decision::Refused(hit) if self.missing.is_none_or(|missing| search.is_certain(name, hit, missing)) => {
                 (Verdict::Absent, Some(hit))
             }
             Decision::Refused(hit) => (Verdict::Unknown, Some(hit)),
@@ -755,10 +793,9 @@ impl<'s, T: Trace> Search<'s, '_, T> {
 
     /// Whether a refusal stands, whatever a source of priority `missing` that was never read may say: it is about the very
     /// address that was asked for, so that no other entry comes before it, and that source does not outrank it.
-    fn is_certain(&self, name: Name<'_>, step: Step, hit: Hit<'_>, missing: i32) -> bool {
+    fn is_certain(&self, name: Name<'_>, hit: Hit<'_>, missing: i32) -> bool {
         let snapshot = self.snapshot;
-        step == Step::Exact
-            && missing <= snapshot.sources[hit.source].priority
+        missing <= snapshot.sources[hit.source].priority
             && *snapshot.domains[self.ours].name == *self.domain.bytes()
             && snapshot.best_at(Key::of(name, &snapshot.key), self.ours) == Some(hit)
     }
@@ -868,6 +905,9 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             if let Some(hit) = nobody(self, mark::DETAIL) {
                 return Some(hit);
             }
+        }
+        if !self.snapshot.catch_all {
+            return None;
         }
         self.in_chain(Step::CatchAll, Key::new(b"", Some(b""), &self.snapshot.key))
     }
@@ -999,7 +1039,7 @@ mod tests {
     }
 
     fn source(priority: i32, items: &[Item<'_>]) -> Source {
-        Source { name: "list".into(), priority, content: content(items) }
+        Source::new("list", priority, content(items))
     }
 
     fn group(names: &[&str], policy: Policy) -> DomainGroup {
@@ -1078,7 +1118,7 @@ mod tests {
 
     #[test]
     fn a_source_that_was_never_read_makes_absent_unknown() {
-        let never = |priority| Source { name: "ad".into(), priority, content: None };
+        let never = |priority| Source::new("ad", priority, None);
         let list = [recipient("anna@a.example"), refuse(recipient("leaver@a.example"), "550 5.7.1 Left")];
         let groups = || vec![group(&["a.example"], Policy::default())];
         let incomplete = snapshot(vec![source(0, &list), never(0)], groups());
@@ -1190,7 +1230,7 @@ mod tests {
                 refuse(recipient("leaver@a.example"), "550 5.7.1 Left"),
             ],
         );
-        let never = Source { name: "ad".into(), priority: 0, content: None };
+        let never = Source::new("ad", 0, None);
         let subdomains = Policy { subdomains: true, ..Policy::default() };
         let snapshot = snapshot(vec![list, never], vec![group(&["a.example"], subdomains)]);
         assert_eq!(ask(&snapshot, "leaver@a.example"), (Absent, Step::Exact));
@@ -1228,7 +1268,7 @@ mod tests {
         let items = [recipient("Anna@a.example"), recipient("Bea@d.a.example"), recipient("Eve@b.example")];
         let mut builder = Builder::new(key(), true, Domains::from([b"a.example"[..].into()]));
         items.iter().for_each(|item| builder.add(item).expect("a fit item"));
-        let list = Source { name: "list".into(), priority: 0, content: Some(Arc::new(builder.finish(|_| {}))) };
+        let list = Source::new("list", 0, Some(Arc::new(builder.finish(|_| {}))));
         let main = Policy { case_sensitive: true, subdomains: true, ..Policy::default() };
         let alias = Policy { same_as: Some(b"a.example"[..].into()), ..Policy::default() };
         let snapshot = snapshot(vec![list], vec![group(&["a.example"], main), group(&["b.example"], alias)]);

@@ -6,6 +6,8 @@
 //!
 //! It never holds a key that it can't compare: a fingerprint alone could say "exists" for somebody who does not.
 
+use std::ops::ControlFlow;
+
 use ahash::RandomState;
 
 /// How many entries fit into a bucket.
@@ -13,7 +15,7 @@ const SLOTS: usize = 10;
 /// Entries per bucket that the table is sized for. At 8.8 of 10 about one bucket in four spills into its neighbour.
 const FILL: f64 = 8.8;
 /// Records that are put into the buckets in one sweep: sorted by bucket first, so the sweep walks the table in order.
-const BATCH: usize = 1 << 19;
+pub const BATCH: usize = 1 << 19;
 /// Parts that a batch is sorted into; one part of a table of ten million entries fits the L2 cache.
 const PARTS: usize = 256;
 
@@ -61,8 +63,12 @@ impl LocalHash {
     /// Mixes the domain in. The local part's hash is keyed, so a peer can't steer what comes out.
     #[inline]
     fn in_domain(self, domain: DomainNumber) -> u64 {
-        let mixed = u128::from(self.0 ^ u64::from(domain.0).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-            * u128::from(0xd6e8_feb8_6659_fd93_u64);
+        self.mixed(u64::from(domain.0).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    #[inline]
+    fn mixed(self, with: u64) -> u64 {
+        let mixed = u128::from(self.0 ^ with) * u128::from(0xd6e8_feb8_6659_fd93_u64);
         (mixed as u64) ^ ((mixed >> 64) as u64)
     }
 }
@@ -84,6 +90,9 @@ pub struct Table {
     buckets: Box<[Bucket]>,
     arena: Box<[u8]>,
     len: usize,
+    /// Some record of the arena lost to an earlier one of the same key.
+    has_duplicates: bool,
+    digest: u64,
 }
 
 impl Table {
@@ -100,6 +109,11 @@ impl Table {
     /// Bytes of the heap that the table owns.
     pub fn heap_bytes(&self) -> usize {
         std::mem::size_of_val(&*self.buckets) + self.arena.len()
+    }
+
+    /// A sum over all entries, so it does not depend on their order. Of worth within the process only: it is keyed.
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// The class of `local` in the domain; `domain_of` tells the domain of a class.
@@ -122,10 +136,20 @@ impl Table {
         local: &[u8],
         domain_of: impl Fn(ClassNumber) -> DomainNumber,
     ) -> Option<(u32, Record<'_>)> {
+        self.find_hashed(hash.in_domain(domain), domain, local, domain_of)
+    }
+
+    #[inline]
+    fn find_hashed(
+        &self,
+        hash: u64,
+        domain: DomainNumber,
+        local: &[u8],
+        domain_of: impl Fn(ClassNumber) -> DomainNumber,
+    ) -> Option<(u32, Record<'_>)> {
         if self.buckets.is_empty() {
             return None;
         }
-        let hash = hash.in_domain(domain);
         let (mut at, tag) = (bucket(hash, self.buckets.len()), tag(hash));
         // The load is below one, so some bucket has not spilled; the bound only keeps a fault from becoming a stall.
         for _ in 0..self.buckets.len() {
@@ -147,28 +171,90 @@ impl Table {
         None
     }
 
-    /// Every entry with its number, in the order in which it was added. A record that lost to an earlier one of the same key is not an
-    /// entry: it is still in the arena, so each record is looked up to see whether it is the one that is found.
+    /// Every entry with its number, in the order in which it was added. A record that lost to an earlier one of the same
+    /// key is not an entry: it is still in the arena, so where there are such, each record is looked up to see whether it
+    /// is the one that is found.
     pub fn records<'a>(
         &'a self,
         key: &'a RandomState,
         domain_of: impl Fn(ClassNumber) -> DomainNumber + 'a,
     ) -> impl Iterator<Item = (usize, Record<'a>)> {
+        self.placed(key, domain_of).map(|placed| (placed.number as usize, placed.record))
+    }
+
+    fn placed<'a>(
+        &'a self,
+        key: &'a RandomState,
+        domain_of: impl Fn(ClassNumber) -> DomainNumber + 'a,
+    ) -> impl Iterator<Item = Placed<'a>> {
         let (mut next, mut count) = (0, 0);
         std::iter::from_fn(move || {
             while next < self.arena.len() {
                 let (offset, record) = (next as u32, Record::at(&self.arena, next as u32));
                 next += record.size();
                 count += 1;
-                let hash = LocalHash::of(record.local, key);
-                let found = self.find_record(hash, domain_of(record.class), record.local, &domain_of);
-                if found.is_some_and(|(at, _)| at == offset) {
-                    return Some((count - 1, record));
+                let in_force = || {
+                    let hash = LocalHash::of(record.local, key);
+                    let found = self.find_record(hash, domain_of(record.class), record.local, &domain_of);
+                    found.is_some_and(|(at, _)| at == offset)
+                };
+                if !self.has_duplicates || in_force() {
+                    return Some(Placed { offset, number: count - 1, record });
                 }
             }
             None
         })
     }
+
+    /// Looks every entry up in another table, and tells its number, the entry, and the class that it has there. In the
+    /// order in which they were added, but for batches, which go in the order of the other table's buckets: at ten million
+    /// entries that takes a third of the time. `domain_there`: the other table's number of a domain.
+    pub fn each_in<'a>(
+        &'a self,
+        other: &Table,
+        key: &'a RandomState,
+        domain_of: impl Fn(ClassNumber) -> DomainNumber + Copy + 'a,
+        domain_there: impl Fn(DomainNumber) -> Option<DomainNumber>,
+        domain_of_there: impl Fn(ClassNumber) -> DomainNumber,
+        mut heard: impl FnMut(usize, Record<'a>, Option<ClassNumber>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut batch: Vec<Pending> = Vec::with_capacity(self.len.min(BATCH));
+        let mut sorted: Vec<Pending> = Vec::with_capacity(self.len.min(BATCH));
+        let mut records = self.placed(key, domain_of);
+        loop {
+            batch.clear();
+            for placed in records.by_ref().take(BATCH) {
+                match domain_there(domain_of(placed.record.class)) {
+                    Some(domain) if !other.buckets.is_empty() => {
+                        let hash = LocalHash::of(placed.record.local, key).in_domain(domain);
+                        batch.push(Pending { hash, offset: placed.offset, number: placed.number });
+                    }
+                    _ => heard(placed.number as usize, placed.record, None)?,
+                }
+            }
+            if batch.is_empty() {
+                return ControlFlow::Continue(());
+            }
+            sort_into_parts(&batch, other.buckets.len(), &mut sorted);
+            for pending in &sorted {
+                let record = Record::at(&self.arena, pending.offset);
+                let domain = domain_there(domain_of(record.class));
+                let found = domain.and_then(|domain| {
+                    other
+                        .find_hashed(pending.hash, domain, record.local, &domain_of_there)
+                        .map(|(_, there)| there.class)
+                });
+                heard(pending.number as usize, record, found)?;
+            }
+        }
+    }
+}
+
+/// An entry and where it lies.
+struct Placed<'a> {
+    offset: u32,
+    number: u32,
+    record: Record<'a>,
 }
 
 /// One entry of the arena.
@@ -272,11 +358,12 @@ impl TableBuilder {
     }
 
     /// Builds the buckets. Of two records with one key the first stays; `entered` hears of every record that stays,
-    /// `duplicate` of those that don't.
+    /// `duplicate` of those that don't. `digest_of`: the digest of what a class says, and where.
     pub fn finish(
         self,
         key: &RandomState,
         domain_of: impl Fn(ClassNumber) -> DomainNumber,
+        digest_of: impl Fn(ClassNumber) -> u64,
         mut entered: impl FnMut(ClassNumber),
         mut duplicate: impl FnMut(Duplicate<'_>),
     ) -> Table {
@@ -284,6 +371,7 @@ impl TableBuilder {
         let count = if self.len == 0 { 0 } else { (self.len as f64 / FILL) as usize + 1 };
         let mut buckets = vec![Bucket::default(); count].into_boxed_slice();
         let mut len = 0;
+        let mut digest = 0_u64;
         let (mut offset, mut number) = (0, 0_u32);
         let mut batch: Vec<Pending> = Vec::with_capacity(self.len.min(BATCH));
         let mut sorted: Vec<Pending> = Vec::with_capacity(self.len.min(BATCH));
@@ -291,7 +379,9 @@ impl TableBuilder {
             batch.clear();
             while offset < arena.len() && batch.len() < BATCH {
                 let record = Record::at(&arena, offset as u32);
-                let hash = LocalHash::of(record.local, key).in_domain(domain_of(record.class));
+                let local = LocalHash::of(record.local, key);
+                let hash = local.in_domain(domain_of(record.class));
+                digest = digest.wrapping_add(local.mixed(digest_of(record.class)));
                 batch.push(Pending { hash, offset: offset as u32, number });
                 offset += record.size();
                 number += 1;
@@ -305,12 +395,14 @@ impl TableBuilder {
                         entered(record.class);
                     }
                     Some(kept) => {
+                        let local = LocalHash::of(record.local, key);
+                        digest = digest.wrapping_sub(local.mixed(digest_of(record.class)));
                         duplicate(Duplicate { number: pending.number as usize, lost: record, kept });
                     }
                 }
             }
         }
-        Table { buckets, arena, len }
+        Table { buckets, arena, len, has_duplicates: len < number as usize, digest }
     }
 }
 
@@ -384,6 +476,10 @@ mod tests {
         DomainNumber(class.0 / 2)
     }
 
+    fn digest_of(class: ClassNumber) -> u64 {
+        key().hash_one(class.0)
+    }
+
     fn build(records: &[(Vec<u8>, u32)]) -> (Table, Vec<usize>) {
         let mut builder = TableBuilder::default();
         for (local, class) in records {
@@ -391,7 +487,8 @@ mod tests {
         }
         let mut duplicates = Vec::new();
         let mut entered = 0;
-        let table = builder.finish(&key(), domain_of, |_| entered += 1, |twice| duplicates.push(twice.number));
+        let table =
+            builder.finish(&key(), domain_of, digest_of, |_| entered += 1, |twice| duplicates.push(twice.number));
         assert_eq!(entered, table.len());
         (table, duplicates)
     }

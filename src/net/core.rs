@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::config::{Limits, ListenProtocol};
+use super::watch::{self, Act, Watch, Whom};
+use crate::config::{Config, Limits, ListenProtocol};
+use crate::harvest::{CLIENT_SUFFIX, client_and_key};
 use crate::logging::Logger;
 use crate::map::Scratch;
 use crate::proto::detect::Dialect;
 use crate::proto::{self, Reply};
-use crate::reload::Report;
+use crate::reload::{Order, Report, Ticket};
 use crate::resolve::{Decision, Directory};
-use crate::stats::Stats;
+use crate::stats::{Outcome, Stats};
+use crate::tally::Fate;
 
 /// Most bytes that one read takes: some hundred requests, and little to copy when the budget ends before they do.
 pub const READ: usize = 16 * 1024;
@@ -35,14 +38,17 @@ pub struct Core {
     pub started_at: SystemTime,
     /// Space for reading and writing.
     pub buffers: Buffers,
-    /// `POST /reload` was asked for; the loop starts the reload.
-    pub reload_wanted: bool,
+    /// What the loader is to do; the loop hands it over.
+    pub orders: Vec<(Ticket, Order)>,
+    last_ticket: Ticket,
     /// Sessions open.
     pub sessions: usize,
     /// Where requests come in, for those who want to know.
     pub listening: Vec<Listening>,
     /// The log, which counts what it could not say.
     pub logger: &'static Logger,
+    /// Who is not checked, who guesses, and what became of recipients.
+    pub watch: Watch,
     scratch: Scratch,
 }
 
@@ -68,29 +74,38 @@ pub struct Buffers {
 
 impl Core {
     /// A core that knows nothing yet.
-    pub fn new(limits: &Limits, logger: &'static Logger, now: Instant) -> Core {
+    pub fn new(config: &Config, logger: &'static Logger, now: Instant) -> Core {
         let mut core = Core {
             directory: Arc::new(Directory::empty()),
             report: Arc::default(),
-            limits: limits.clone(),
+            limits: config.limits.clone(),
             proto_limits: proto::Limits::DEFAULT,
             stats: Stats::default(),
             now,
             started: now,
             started_at: SystemTime::now(),
             buffers: Buffers::default(),
-            reload_wanted: false,
+            orders: Vec::new(),
+            last_ticket: 0,
             sessions: 0,
             listening: Vec::new(),
             logger,
+            watch: Watch::new(now),
             scratch: Scratch::default(),
         };
-        core.set_limits(limits);
+        core.watch.tallies.follow(&core.directory);
+        core.configure(config);
         core
     }
 
-    /// Takes over `[limits]`.
-    pub fn set_limits(&mut self, limits: &Limits) {
+    /// Puts down an order to the loader.
+    pub fn order(&mut self, order: Order) -> Ticket {
+        self.last_ticket += 1;
+        self.orders.push((self.last_ticket, order));
+        self.last_ticket
+    }
+
+    fn set_limits(&mut self, limits: &Limits) {
         self.limits = limits.clone();
         self.proto_limits = proto::Limits {
             request_bytes: limits.request_bytes,
@@ -106,18 +121,99 @@ impl Core {
         }
     }
 
+    /// Takes over what a configuration says.
+    pub fn configure(&mut self, config: &Config) {
+        self.set_limits(&config.limits);
+        self.watch.configure(config, self.now);
+    }
+
+    /// A new directory comes into force; the old one comes back.
+    pub fn set_directory(&mut self, directory: Arc<Directory>) -> Arc<Directory> {
+        self.watch.tallies.follow(&directory);
+        std::mem::replace(&mut self.directory, directory)
+    }
+
     /// Answers one request, and counts it.
     #[inline]
     pub fn answer(&mut self, dialect: Dialect, map: &[u8], key: &[u8], write: impl FnOnce(&Reply<'_>)) {
-        let answer = self.directory.answer(map, key, &mut self.scratch);
+        let directory = &*self.directory;
+        let Some(number) = directory.map_number(map) else { return self.answer_otherwise(dialect, map, key, write) };
+        let answer = directory.answer_from(&directory.maps()[number].kind, key, &mut self.scratch, &mut ());
         self.stats.count_answer(dialect, &answer);
+        if let Some(verdict) = answer.verdict {
+            let place = self.watch.tallies.place(answer.domain, directory);
+            self.watch.tallies.count(number, place, watch::fate(verdict), directory);
+            if let Some(harvest) = &mut self.watch.harvest {
+                harvest.count(None, place, verdict, watch::without_tag(key));
+            }
+        }
         write(&answer.reply);
     }
 
-    /// Decides about one recipient, for a protocol that says itself what is to be done.
-    pub fn decide(&mut self, dialect: Dialect, map: &[u8], recipient: &[u8], write: impl FnOnce(&Decision<'_>)) {
-        let (decision, outcome) = self.directory.decide(map, recipient, &mut self.scratch);
-        self.stats.count_decision(dialect, outcome);
+    /// Answers a request for a map that there is not, or for one whose keys begin with the client.
+    #[cold]
+    fn answer_otherwise(&mut self, dialect: Dialect, map: &[u8], key: &[u8], write: impl FnOnce(&Reply<'_>)) {
+        let directory = &*self.directory;
+        let base = map.strip_suffix(CLIENT_SUFFIX).and_then(|name| directory.recipients_map(name));
+        let Some(number) = base else {
+            let answer = directory.answer(map, key, &mut self.scratch);
+            self.stats.count_answer(dialect, &answer);
+            return write(&answer.reply);
+        };
+        let (client, key) = client_and_key(key);
+        let answer = directory.answer_from(&directory.maps()[number].kind, key, &mut self.scratch, &mut ());
+        self.stats.count_answer(dialect, &answer);
+        let Some(verdict) = answer.verdict else { return write(&answer.reply) };
+        let (place, acted) = self.watch.judge(client, answer.domain, verdict, watch::without_tag(key), directory);
+        // There are no words here that close an SMTP session: it is put off.
+        let deferred = match acted {
+            Some(Act::Tempfail(reply) | Act::Disconnect(reply)) => Some(reply),
+            Some(Act::Reject(_)) | None => None,
+        };
+        let fate = if deferred.is_some() { Fate::Deferred } else { watch::fate(verdict) };
+        let reply = deferred.map(|reply| Reply::Temp(reply.status_and_text().as_bytes()));
+        write(reply.as_ref().unwrap_or(&answer.reply));
+        self.watch.tallies.count(number, place, fate, directory);
+    }
+
+    /// Decides about one recipient, for a protocol that says itself what is to be done, and who asks.
+    pub fn decide(
+        &mut self,
+        dialect: Dialect,
+        map: &[u8],
+        recipient: &[u8],
+        whom: Whom,
+        write: impl FnOnce(&Decision<'_>),
+    ) {
+        let directory = &*self.directory;
+        let Some(number) = directory.recipients_map(map) else {
+            self.stats.count_decision(dialect, Outcome::NoMap, false);
+            return write(&Decision::Defer(directory.deferral()));
+        };
+        if let Some(reason) = whom.skipped {
+            let domain = directory.snapshot().domain_of(recipient, &mut self.scratch);
+            if domain.is_none_or(|(_, policy)| policy.skip) {
+                self.stats.count_skip(reason);
+                let place = self.watch.tallies.place(domain.map(|(domain, _)| domain), directory);
+                self.watch.tallies.count(number, place, Fate::Skipped, directory);
+                return write(&Decision::Pass);
+            }
+        }
+        let decided = directory.decide(recipient, &mut self.scratch);
+        self.stats.count_decision(dialect, Outcome::Verdict(decided.verdict), decided.spared);
+        let bitbucket = self.watch.bitbucket;
+        let (place, acted) = self.watch.judge(whom.client, decided.domain, decided.verdict, recipient, directory);
+        let (decision, fate) = match (acted, decided.decision) {
+            (Some(Act::Tempfail(reply)), _) => (Decision::Defer(reply), Fate::Deferred),
+            (Some(Act::Disconnect(reply)), _) => (Decision::Refuse(reply), Fate::Deferred),
+            (Some(Act::Reject(reply)), _) => (Decision::Refuse(reply), Fate::Refused),
+            (None, Decision::Refuse(_)) if bitbucket => {
+                self.stats.discarded += 1;
+                (Decision::Discard, Fate::Refused)
+            }
+            (None, decision) => (decision, watch::fate(decided.verdict)),
+        };
         write(&decision);
+        self.watch.tallies.count(number, place, fate, directory);
     }
 }

@@ -11,7 +11,9 @@ use crate::proto::detect::{self, Dialect};
 use crate::proto::milter::{self, Step};
 use crate::proto::policy::{self, Action};
 use crate::proto::{http, line, socketmap, tcp_table};
+use crate::reload::Ticket;
 use crate::resolve::Decision;
+use crate::skip::{self, Asker, Origin};
 
 /// What a session speaks, and what it has to remember for that.
 #[derive(Debug)]
@@ -58,8 +60,8 @@ pub enum Next {
     Finish,
     /// The protocol is broken, nothing that follows has a meaning: close.
     Close,
-    /// The answer comes when the reload ends.
-    Reload,
+    /// The answer comes when the loader is done with this order.
+    Later(Ticket),
 }
 
 impl Batch<'_> {
@@ -206,9 +208,17 @@ fn policy_request(input: &[u8], batch: &mut Batch<'_>) -> Done {
                 context => context,
             };
             match request.question() {
-                Some(recipient) => core.decide(Dialect::Policy, map, recipient, |decision| {
-                    policy::encode(&policy_action(decision), out);
-                }),
+                Some(recipient) => {
+                    let asker = Asker {
+                        origin: skip::client(request.client_address).map_or(Origin::Unknown, Origin::Ip),
+                        daemon: None,
+                        authenticated: request.is_authenticated(),
+                    };
+                    let whom = core.watch.whom(&asker);
+                    core.decide(Dialect::Policy, map, recipient, whom, |decision| {
+                        policy::encode(&policy_action(decision), out);
+                    });
+                }
                 None => policy::encode(&Action::Dunno, out),
             }
             Done::Answered(size)
@@ -227,6 +237,7 @@ fn policy_action<'a>(decision: &Decision<'a>) -> Action<'a> {
         Decision::Pass => Action::Dunno,
         Decision::Refuse(reply) => Action::Reply(reply),
         Decision::Defer(reply) => Action::DeferIfPermit(reply),
+        Decision::Discard => Action::Other(b"DISCARD"),
     }
 }
 
@@ -244,7 +255,17 @@ fn milter_packet(machine: &mut milter::Machine, input: &[u8], batch: &mut Batch<
         Ok(Step::Done) => Done::Answered(size),
         Ok(Step::Recipient(recipient)) => {
             let map = front.default_map.as_bytes();
-            core.decide(Dialect::Milter, map, recipient.address, |decision| {
+            let asker = Asker {
+                origin: match machine.client() {
+                    milter::Client::Ip(address) => Origin::Ip(address),
+                    milter::Client::Local => Origin::Local,
+                    milter::Client::Unknown => Origin::Unknown,
+                },
+                daemon: machine.daemon_name(),
+                authenticated: machine.authenticated().is_some(),
+            };
+            let whom = core.watch.whom(&asker);
+            core.decide(Dialect::Milter, map, recipient.address, whom, |decision| {
                 machine.answer(&milter_answer(decision), out);
             });
             Done::Answered(size)
@@ -262,6 +283,7 @@ fn milter_answer<'a>(decision: &Decision<'a>) -> milter::Answer<'a> {
     match *decision {
         Decision::Pass => milter::Answer::Continue,
         Decision::Refuse(reply) | Decision::Defer(reply) => milter::Answer::Reply(reply),
+        Decision::Discard => milter::Answer::Discard,
     }
 }
 
@@ -272,7 +294,7 @@ fn http_request(input: &[u8], batch: &mut Batch<'_>) -> Done {
         Ok(None) => Done::Unfinished,
         Ok(Some((request, _))) => Done::Last(match pages::respond(&request, front.control, core, out) {
             Page::Written => Next::Finish,
-            Page::AfterReload => Next::Reload,
+            Page::Later(ticket) => Next::Later(ticket),
         }),
         Err(error) => {
             core.stats.count_violation(Dialect::Http);

@@ -9,10 +9,12 @@ mod dialect;
 mod listener;
 mod metrics;
 mod pages;
+mod report;
 mod server;
 mod session;
 mod stream;
 mod timer;
 mod token;
+mod watch;
 
 pub use server::{Server, ServerError, Setup};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::core::Core;
 use crate::proto::http::{self, Method, Request};
-use crate::reload::{FileReport, Report, SourceReport, seconds};
+use crate::reload::{FileReport, Order, Report, SourceReport, Ticket, plural, recipients, seconds};
 use crate::stats::{DIALECTS, Ended, Outcome};
 
 /// JSON's media type.
@@ -21,17 +21,20 @@ pub const RELOAD_PATIENCE: Duration = Duration::from_secs(600);
 pub enum Page {
     /// The response is written.
     Written,
-    /// The response comes when the reload that was started ends.
-    AfterReload,
+    /// The response comes when the loader is done with this order.
+    Later(Ticket),
 }
 
 /// Answers a request. Commands are taken on the control socket only.
 pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut Vec<u8>) -> Page {
     let (media, body) = match (request.method, request.path) {
-        (Method::Post, "/reload") if control => {
-            core.reload_wanted = true;
-            return Page::AfterReload;
-        }
+        (Method::Post, path @ ("/reload" | "/rollback" | "/rehearse")) if control => match order(path, request.query) {
+            Ok(order) => return Page::Later(core.order(order)),
+            Err(why) => {
+                http::encode(400, TEXT, why.as_bytes(), false, out);
+                return Page::Written;
+            }
+        },
         (Method::Get | Method::Head, "/health") => {
             let (status, text) = health(core);
             let body = if request.method == Method::Head { &[][..] } else { text.as_bytes() };
@@ -41,6 +44,8 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
         (Method::Get | Method::Head, "/metrics") => (super::metrics::MEDIA_TYPE, super::metrics::page(core)),
         (Method::Get | Method::Head, "/status") => (JSON, status(core).to_string()),
         (Method::Get | Method::Head, "/stats") => (JSON, stats(core).to_string()),
+        // On the control socket only: it names domains, clients and the names that they guess.
+        (Method::Get | Method::Head, "/report") if control => (JSON, super::report::page(core).to_string()),
         (_, "/health" | "/metrics" | "/status" | "/stats") => {
             http::encode_not_allowed("GET, HEAD", false, out);
             return Page::Written;
@@ -58,6 +63,25 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
     Page::Written
 }
 
+/// The order that a command is: `/reload?force=NAME` (several names: a line each), `/rollback?source=NAME&version=3`.
+fn order(path: &str, query: &str) -> Result<Order, &'static str> {
+    let parameter = |name| http::parameter(query, name).map(|value| String::from_utf8_lossy(&value).into_owned());
+    Ok(match path {
+        "/reload" => {
+            let force = parameter("force").unwrap_or_default();
+            Order::Reload { force: force.lines().map(str::to_owned).collect() }
+        }
+        "/rollback" => Order::Rollback {
+            source: parameter("source").ok_or("which source? /rollback?source=NAME\n")?,
+            version: match parameter("version") {
+                Some(version) => Some(version.parse().map_err(|_| "the version is a number\n")?),
+                None => None,
+            },
+        },
+        _ => Order::Rehearse,
+    })
+}
+
 /// The response to `POST /reload`: 200 when everything was taken, 409 when something stayed as it was.
 pub fn reloaded(core: &Core) -> (u16, String) {
     (if core.report.is_good() { 200 } else { 409 }, status(core).to_string())
@@ -66,7 +90,7 @@ pub fn reloaded(core: &Core) -> (u16, String) {
 /// One line for the log, systemd and `status`.
 pub fn status_line(core: &Core) -> String {
     let report = &core.report;
-    let open = format!("{} sessions, {}", core.sessions, core.stats.summary());
+    let open = format!("{}, {}", plural(core.sessions, "session"), core.stats.summary());
     if report.serial == 0 {
         return format!("loading; every recipient is \"try again later\" until it is done; {open}");
     }
@@ -75,7 +99,7 @@ pub fn status_line(core: &Core) -> String {
         1 => "1 source or file NOT taken; ".to_owned(),
         count => format!("{count} sources or files NOT taken; "),
     };
-    format!("{trouble}serving {} recipients in {} domains; {open}", report.recipients, report.domains)
+    format!("{trouble}serving {} in {}; {open}", recipients(report), plural(report.domains, "domain"))
 }
 
 /// 200 while every source is in force as it should be; 503 while something can't be told for want of a list, or a list
@@ -106,7 +130,9 @@ pub fn status(core: &Core) -> Value {
         "configuration_error": report.config_error,
         "domains": report.domains,
         "recipients": report.recipients,
+        "refusals": report.refusals,
         "memory_bytes": report.heap_bytes,
+        "state_dir_error": report.state_dir_error,
         "complete": core.directory.snapshot().is_complete(),
         "sources": report.sources.iter().map(SourceReport::to_json).collect::<Vec<_>>(),
         "files": report.files.iter().map(FileReport::to_json).collect::<Vec<_>>(),
@@ -147,6 +173,8 @@ pub fn stats(core: &Core) -> Value {
         "uptime_seconds": core.now.saturating_duration_since(core.started).as_secs(),
         "requests": requests,
         "spared": stats.spared,
+        "skipped": super::report::skipped(core),
+        "discarded": stats.discarded,
         "sessions": {
             "open": core.sessions,
             "accepted": stats.accepted,

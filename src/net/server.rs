@@ -24,7 +24,7 @@ use super::timer::Timers;
 use super::token::{GENERATION_MASK, SessionId, Subject};
 use crate::config::{Config, Listen};
 use crate::logging::{Edge, Logger};
-use crate::reload::{Loader, Outcome};
+use crate::reload::{Loader, Order, Outcome, Ticket};
 use crate::stats::Ended;
 use crate::sys;
 
@@ -58,6 +58,8 @@ pub struct Server {
     core: Core,
     config: Arc<Config>,
     loader: Loader,
+    /// The last reload that was ordered.
+    reloading: Ticket,
     /// Most sessions at once: the configured number, or what the descriptors allow.
     capacity: usize,
     descriptors: usize,
@@ -116,8 +118,9 @@ impl Server {
             generation: 0,
             timers: Timers::default(),
             run_queue: Vec::new(),
-            core: Core::new(&config.limits, logger, now),
+            core: Core::new(&config, logger, now),
             loader: start_loader(wake)?,
+            reloading: 0,
             capacity: 0,
             descriptors: usize::try_from(descriptors).unwrap_or(usize::MAX),
             full: Edge::new(EDGE_QUIET),
@@ -150,6 +153,7 @@ impl Server {
                 result => result?,
             }
             self.core.now = Instant::now();
+            self.core.watch.turn(self.core.now);
             for event in &events {
                 match Subject::of(event.token()) {
                     Subject::Session(id) => {
@@ -170,8 +174,9 @@ impl Server {
             self.accept_where_ready();
             self.serve_run_queue();
             self.expire();
-            self.start_wanted_reload();
+            self.hand_over_orders();
             self.watch_edges();
+            self.core.watch.tell();
             self.feed_watchdog();
             if self.is_stopped() {
                 self.stopped();
@@ -187,7 +192,8 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let pauses = self.listeners.iter().filter_map(|(_, listener)| listener.paused);
-        let next = pauses.chain(self.timers.next()).chain(self.watchdog).chain(self.stop_at).min()?;
+        let harvest = self.core.watch.harvest.as_ref().and_then(|harvest| harvest.due());
+        let next = pauses.chain(self.timers.next()).chain(self.watchdog).chain(self.stop_at).chain(harvest).min()?;
         Some(next.saturating_duration_since(self.core.now))
     }
 
@@ -484,15 +490,18 @@ impl Server {
         }
     }
 
-    fn reload(&mut self) -> u64 {
-        self.notify.reloading();
-        self.loader.reload()
+    fn reload(&mut self) {
+        self.core.order(Order::Reload { force: Vec::new() });
     }
 
-    fn start_wanted_reload(&mut self) {
-        if std::mem::take(&mut self.core.reload_wanted) {
-            let number = self.reload();
-            self.sessions.iter_mut().for_each(|(_, session)| session.await_reload(number));
+    /// Hands over to the loader what was ordered in this turn.
+    fn hand_over_orders(&mut self) {
+        for (ticket, order) in std::mem::take(&mut self.core.orders) {
+            if matches!(order, Order::Reload { .. }) {
+                self.reloading = ticket;
+                self.notify.reloading();
+            }
+            self.loader.order(ticket, order);
         }
     }
 
@@ -504,31 +513,41 @@ impl Server {
 
     fn take(&mut self, outcome: Outcome) {
         let stats = &mut self.core.stats;
-        if outcome.report.is_good() {
-            stats.reloads += 1;
-        } else {
-            stats.reload_failures += 1;
+        match (outcome.is_load, outcome.report.is_good()) {
+            (true, true) => stats.reloads += 1,
+            (true, false) => stats.reload_failures += 1,
+            (false, _) => {}
         }
         if let Some(directory) = outcome.directory {
-            let old = std::mem::replace(&mut self.core.directory, directory);
+            let old = self.core.set_directory(directory);
             self.loader.retire(old);
         }
         self.core.report = Arc::new(outcome.report);
         if let Some(config) = outcome.config {
             self.reconfigure(config);
         }
-        // "Ready" with the old data, too, when the new could not be taken: the service is up, and says so in STATUS.
-        self.notify.ready(&pages::status_line(&self.core));
-        let (status, body) = pages::reloaded(&self.core);
-        let waiting: Vec<SessionId> = self
+        // "Ready" with the old data, too, when the new could not be taken: the service is up, and says so in STATUS. Not
+        // while a reload is under way that this was not.
+        if outcome.is_load && outcome.done >= self.reloading {
+            self.notify.ready(&pages::status_line(&self.core));
+        }
+        let waiting: Vec<(SessionId, Ticket)> = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.awaited_reload().is_some_and(|number| number <= outcome.asked))
-            .map(|(slot, session)| SessionId { slot: slot as u32, generation: session.place.generation })
+            .filter_map(|(slot, session)| {
+                let id = SessionId { slot: slot as u32, generation: session.place.generation };
+                session.awaits().map(|ticket| (id, ticket))
+            })
             .collect();
-        for id in waiting {
+        for (id, ticket) in waiting {
+            let own = outcome.answers.iter().find(|(answered, ..)| *answered == ticket);
+            let (status, body) = match own {
+                Some((_, status, text)) => (*status, text.clone()),
+                None if ticket <= outcome.done => pages::reloaded(&self.core),
+                None => continue,
+            };
             if let Some(session) = self.sessions.get_mut(id.slot as usize) {
-                let turn = session.handle_reloaded(status, body.as_bytes(), &mut self.core);
+                let turn = session.handle_answer(status, pages::JSON, body.as_bytes(), &mut self.core);
                 self.after(id, turn);
             }
         }
@@ -538,7 +557,7 @@ impl Server {
     /// bound before old ones are closed, and when one can't be bound none is closed.
     fn reconfigure(&mut self, config: Arc<Config>) {
         self.logger.reconfigure(&config.log);
-        self.core.set_limits(&config.limits);
+        self.core.configure(&config);
         let mut keep = Vec::new();
         let mut all_bound = true;
         for listen in &config.listen {

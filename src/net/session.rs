@@ -15,6 +15,7 @@ use super::listener::Front;
 use super::pages;
 use super::stream::Stream;
 use crate::proto::http;
+use crate::reload::Ticket;
 use crate::stats::Ended;
 
 /// How long a session that was answered with an error may go on sending before it is cut off. Closing at once would
@@ -30,8 +31,8 @@ enum Phase {
     Request,
     /// Room for our replies.
     Output,
-    /// The end of a reload, to report it.
-    Reload,
+    /// The loader, which is busy with this order.
+    Order(Ticket),
     /// The peer's close, after ours.
     Linger,
 }
@@ -74,8 +75,6 @@ pub struct Session {
     closing: bool,
     /// The peer broke the protocol.
     broken: bool,
-    /// The number of the reload whose end it waits for.
-    reload: Option<u64>,
     /// The loop's bookkeeping.
     pub place: Place,
 }
@@ -114,7 +113,6 @@ impl Session {
             backlog: false,
             closing: false,
             broken: false,
-            reload: None,
             place: Place { generation, ..Place::default() },
         }
     }
@@ -144,16 +142,12 @@ impl Session {
         !self.output.is_empty()
     }
 
-    /// The reload that it waits for has been asked for, under this number.
-    pub fn await_reload(&mut self, number: u64) {
-        if self.phase == Phase::Reload {
-            self.reload.get_or_insert(number);
+    /// The order to the loader that it waits for.
+    pub fn awaits(&self) -> Option<Ticket> {
+        match self.phase {
+            Phase::Order(ticket) => Some(ticket),
+            _ => None,
         }
-    }
-
-    /// The reload that it waits for.
-    pub fn awaited_reload(&self) -> Option<u64> {
-        self.reload.filter(|_| self.phase == Phase::Reload)
     }
 
     /// When the session's patience ends.
@@ -163,7 +157,7 @@ impl Session {
             + match self.phase {
                 Phase::Idle => limits.idle,
                 Phase::Request | Phase::Output => limits.request,
-                Phase::Reload => pages::RELOAD_PATIENCE,
+                Phase::Order(_) => pages::RELOAD_PATIENCE,
                 Phase::Linger => LINGER,
             }
     }
@@ -173,7 +167,7 @@ impl Session {
         match self.phase {
             Phase::Idle => Ended::Idle,
             Phase::Request => Ended::RequestTimeout,
-            Phase::Output | Phase::Reload => Ended::OutputTimeout,
+            Phase::Output | Phase::Order(_) => Ended::OutputTimeout,
             Phase::Linger => self.end(),
         }
     }
@@ -197,9 +191,9 @@ impl Session {
         turn
     }
 
-    /// The answer to `POST /reload`, once it is known.
-    pub fn handle_reloaded(&mut self, status: u16, body: &[u8], core: &mut Core) -> Turn {
-        http::encode(status, pages::JSON, body, false, &mut self.output);
+    /// The answer to an order, once it is known.
+    pub fn handle_answer(&mut self, status: u16, media: &str, body: &[u8], core: &mut Core) -> Turn {
+        http::encode(status, media, body, false, &mut self.output);
         self.closing = true;
         self.enter(Phase::Output, core.now);
         self.serve(core)
@@ -211,7 +205,7 @@ impl Session {
         }
         match self.phase {
             Phase::Linger => return self.linger(buffers),
-            Phase::Reload => return Ok(Turn::Wait),
+            Phase::Order(_) => return Ok(Turn::Wait),
             _ if self.closing => return self.finish(core.now),
             // The rest of a request may be lying here since before the peer stopped reading.
             Phase::Output if !self.input.is_empty() => self.enter(Phase::Request, core.now),
@@ -244,10 +238,10 @@ impl Session {
             self.closing = match advance.next {
                 Next::Finish | Next::Close => true,
                 Next::More => self.eof,
-                Next::Again | Next::Reload => false,
+                Next::Again | Next::Later(_) => false,
             };
-            if advance.next == Next::Reload {
-                self.enter(Phase::Reload, core.now);
+            if let Next::Later(ticket) = advance.next {
+                self.enter(Phase::Order(ticket), core.now);
                 return Ok(Turn::Wait);
             }
             if !written {

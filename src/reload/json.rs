@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::{FileReport, SourceReport};
+use crate::map::{Changes, DomainChange};
 
 impl SourceReport {
     /// The report as JSON.
@@ -19,12 +20,15 @@ impl SourceReport {
             "format": self.format.map(|format| format.name()),
             "format_why": self.why,
             "formats_also": self.also.iter().map(|format| format.name()).collect::<Vec<_>>(),
+            "force": self.force,
             "recipients": self.recipients,
+            "refusals": self.refusals,
+            "vanished": self.vanished,
             "foreign": self.foreign,
             "lines": self.lines,
             "bad_lines": findings.fault_count,
             "first_bad_lines": findings.faults.iter().map(|fault| json!({
-                "line": fault.line, "text": fault.text, "why": fault.why,
+                "file": fault.file, "line": fault.line, "text": fault.text, "why": fault.why,
             })).collect::<Vec<_>>(),
             "duplicates": findings.duplicates,
             "conflicts": findings.conflicts.iter().map(|conflict| json!({
@@ -36,8 +40,34 @@ impl SourceReport {
             })).collect::<Vec<_>>(),
             "taken": seconds(self.taken_at),
             "modified": seconds(self.modified),
+            "version": self.version,
+            "changes": self.changes.as_deref().map(changes),
         })
     }
+}
+
+fn changes(changes: &Changes) -> Value {
+    let domain = |domain: &DomainChange| {
+        let counts = json!({
+            "before": domain.before, "added": domain.added, "removed": domain.removed, "changed": domain.changed,
+        });
+        (String::from_utf8_lossy(&domain.name).into_owned(), counts)
+    };
+    json!({
+        "before": changes.before,
+        "after": changes.after,
+        "added": changes.added,
+        "removed": changes.removed,
+        "changed": changes.changed,
+        "first_added": changes.first_added,
+        "first_removed": changes.first_removed,
+        "domains": changes.domains.iter().map(domain).collect::<serde_json::Map<String, Value>>(),
+    })
+}
+
+/// What a reload would do: `changes` of each source, or the `error` that would hold it back.
+pub fn rehearsal(reports: &[SourceReport]) -> Value {
+    json!({ "sources": reports.iter().map(SourceReport::to_json).collect::<Vec<_>>() })
 }
 
 impl FileReport {

@@ -1,12 +1,24 @@
-//! The loader: one thread that turns files into a directory, beside the one in force.
+//! The loader: one thread that turns files and the output of programs into a directory, beside the one in force.
 //!
-//! The loop sends commands and takes outcomes; each outcome is announced by a call of `wake`. An old directory comes
-//! back here to be dropped, so that freeing it never holds the loop up. Requests that come while a load runs are one
-//! more load. What could not be read is tried again by itself, with growing pauses.
+//! The loop sends orders and takes outcomes; each outcome is announced by a call of `wake`. An old directory comes back
+//! here to be dropped, so that freeing it never holds the loop up. Reloads that are ordered while a load runs are one more
+//! load. What could not be read is tried again by itself, with growing pauses, and so is what has a `refresh` or a
+//! `watch`: only those sources are read then.
 
 mod catalog;
+mod command;
+mod files;
+mod grace;
+mod guard;
+mod intake;
 mod json;
 mod read;
+mod report;
+mod saved;
+mod slot;
+mod store;
+mod tell;
+mod watch;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,28 +26,53 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-pub use catalog::{Catalog, FileReport, Report, SourceReport, State};
+pub use catalog::{Catalog, Serves, Wish};
+pub use guard::Guard;
+pub use intake::{Conflict, FaultLine, Findings};
 pub use json::seconds;
-pub use read::{Conflict, FaultLine, Findings, SourceError};
+pub use read::SourceError;
+pub use report::{FileReport, Report, SourceReport, State};
+pub use tell::{plural, recipients};
 
 use crate::config::{Config, Overrides};
 use crate::resolve::Directory;
 use crate::sys;
 
-/// Longest pause between two tries to read what could not be read.
-const MAX_RETRY: Duration = Duration::from_secs(300);
+/// What somebody wants the loader to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Read configuration and lists again.
+    Reload {
+        /// Sources that are taken whatever they have lost.
+        force: Vec<String>,
+    },
+    /// Put an old version in force.
+    Rollback {
+        /// Of this source.
+        source: String,
+        /// The number; `None`: the one before.
+        version: Option<u64>,
+    },
+    /// Tell what a reload would do.
+    Rehearse,
+}
 
-/// What the loop asks for.
+/// The number of an order: each is greater than the one before.
+pub type Ticket = u64;
+
+/// What the loader hears.
 enum Command {
-    /// Read everything again; the number of the request.
-    Reload(u64),
+    /// Do this.
+    Order(Ticket, Order),
+    /// The files of this source have changed.
+    Changed(String),
     /// Drop this one; it is no longer in force.
     Retire(Arc<Directory>),
 }
 
-/// What a load brought.
+/// What the loader tells.
 pub struct Outcome {
     /// The new directory; `None`: nothing changes.
     pub directory: Option<Arc<Directory>>,
@@ -43,8 +80,12 @@ pub struct Outcome {
     pub config: Option<Arc<Config>>,
     /// What was read, and what was not.
     pub report: Report,
-    /// The last [`Loader::reload`] that it answers: the load began after it.
-    pub asked: u64,
+    /// Lists were read; else the report only says something more about the last load.
+    pub is_load: bool,
+    /// All reloads up to this number are done.
+    pub done: Ticket,
+    /// Orders that have an answer of their own: a status of HTTP, and a text.
+    pub answers: Vec<(Ticket, u16, String)>,
 }
 
 /// Where the configuration comes from at each reload.
@@ -60,7 +101,6 @@ pub struct Settings {
 pub struct Loader {
     commands: Sender<Command>,
     outcomes: Receiver<Outcome>,
-    asked: u64,
 }
 
 impl Loader {
@@ -68,27 +108,39 @@ impl Loader {
     pub fn start(
         config: Arc<Config>,
         settings: Settings,
-        mut heard: impl FnMut(&Outcome) + Send + 'static,
+        heard: impl FnMut(&Outcome) + Send + 'static,
         wake: Box<dyn Fn() + Send>,
     ) -> io::Result<Loader> {
         let (commands, inbox) = channel();
         let (outbox, outcomes) = channel();
+        let own = commands.clone();
         thread::Builder::new().name("loader".to_owned()).spawn(move || {
             if let Err(e) = sys::lower_own_priority() {
                 log::debug!("the loader runs at normal priority: {e}");
             }
-            let mut worker = Worker { config, settings, catalog: Catalog::default(), last: Report::default() };
-            worker.run(&inbox, &outbox, &mut heard, &*wake);
+            let catalog = Catalog::serving(Serves {
+                file: settings.file.clone(),
+                own_control: settings.overrides.control.is_some(),
+            });
+            let mut worker = Worker {
+                config,
+                settings,
+                catalog,
+                last: Report::default(),
+                done: 0,
+                watch: watch::Watch::default(),
+                heard: Box::new(heard),
+                outbox,
+                wake,
+            };
+            worker.run(&inbox, &own);
         })?;
-        Ok(Loader { commands, outcomes, asked: 0 })
+        Ok(Loader { commands, outcomes })
     }
 
-    /// Reads everything again, soon. A load that runs already is none of ours: the outcome whose `asked` is at least this
-    /// number is.
-    pub fn reload(&mut self) -> u64 {
-        self.asked += 1;
-        self.send(Command::Reload(self.asked));
-        self.asked
+    /// Has something done, soon.
+    pub fn order(&self, ticket: Ticket, order: Order) {
+        self.send(Command::Order(ticket, order));
     }
 
     /// Drops a directory on the loader's thread.
@@ -108,169 +160,172 @@ impl Loader {
     }
 }
 
+/// What has come in at a time.
+#[derive(Default)]
+struct Batch {
+    /// Somebody wants everything to be read.
+    reload: bool,
+    force: Vec<String>,
+    done: Ticket,
+    others: Vec<(Ticket, Order)>,
+    changed: Vec<String>,
+}
+
+impl Batch {
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Retire(directory) => drop(directory),
+            Command::Changed(source) => self.changed.push(source),
+            Command::Order(ticket, Order::Reload { force }) => {
+                self.reload = true;
+                self.force.extend(force);
+                self.done = ticket;
+            }
+            Command::Order(ticket, order) => self.others.push((ticket, order)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.reload && self.others.is_empty() && self.changed.is_empty()
+    }
+}
+
 /// The loader's end.
 struct Worker {
     config: Arc<Config>,
     settings: Settings,
     catalog: Catalog,
     last: Report,
+    /// All reloads up to this number are done.
+    done: Ticket,
+    watch: watch::Watch,
+    heard: Box<dyn FnMut(&Outcome)>,
+    outbox: Sender<Outcome>,
+    wake: Box<dyn Fn() + Send>,
 }
 
+/// The loop is gone.
+struct Gone;
+
 impl Worker {
-    fn run(
-        &mut self,
-        inbox: &Receiver<Command>,
-        outbox: &Sender<Outcome>,
-        heard: &mut dyn FnMut(&Outcome),
-        wake: &dyn Fn(),
-    ) {
-        let (mut first, mut asked) = (true, 0);
-        let mut retry = Retry::default();
+    fn run(&mut self, inbox: &Receiver<Command>, own: &Sender<Command>) {
+        let mut batch = Batch { reload: true, ..Batch::default() };
+        let mut first = true;
         loop {
-            let outcome = Outcome { asked, ..self.guarded(first) };
+            let worked = catch_unwind(AssertUnwindSafe(|| self.work(std::mem::take(&mut batch), first)));
+            let gone = match worked {
+                Ok(worked) => worked.is_err(),
+                // A bug must not end the daemon, which has answers in memory.
+                Err(_) => {
+                    let error = "a bug in rcptmapd ended the load; the old answers stay in force, please report it";
+                    log::error!("{error}");
+                    self.last = self.catalog.refuse(&self.last, error.to_owned());
+                    self.tell(None, None, true, Vec::new()).is_err()
+                }
+            };
             first = false;
-            retry.after(&outcome.report, self.retry_pause());
-            heard(&outcome);
-            if outbox.send(outcome).is_err() {
+            if gone {
                 return;
             }
-            wake();
-            if !wait(inbox, retry.at, &mut asked) {
-                return;
+            let tell = || -> Box<dyn Fn(String) + Send> {
+                let own = own.clone();
+                Box::new(move |source| {
+                    let _ = own.send(Command::Changed(source));
+                })
+            };
+            self.watch.follow(&self.config, tell);
+            match wait(inbox, self.catalog.next()) {
+                Some(next) => batch = next,
+                None => return,
             }
         }
     }
 
-    /// A load; a bug that panics in it must not end the daemon, which has answers in memory.
-    fn guarded(&mut self, first: bool) -> Outcome {
-        match catch_unwind(AssertUnwindSafe(|| self.load(first))) {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let error = "a bug in rcptmapd ended the load; the old answers stay in force, please report it";
-                log::error!("{error}");
-                let report = self.catalog.refuse(&self.last, error.to_owned());
-                Outcome { directory: None, config: None, report, asked: 0 }
-            }
+    /// Does what has come in, or what is due.
+    fn work(&mut self, batch: Batch, first: bool) -> Result<(), Gone> {
+        let Batch { reload, force, done, others, changed } = batch;
+        let mut answers = Vec::new();
+        // What is answered if a bug ends it.
+        self.done = self.done.max(done);
+        for (ticket, order) in others {
+            answers.push(match order {
+                Order::Rollback { source, version } => match self.catalog.roll_back(&self.config, &source, version) {
+                    Ok(text) => {
+                        log::warn!("{text}");
+                        (ticket, 200, text)
+                    }
+                    Err(text) => (ticket, 409, text),
+                },
+                _ => {
+                    let reports = self.catalog.rehearse(&self.config);
+                    (ticket, 200, json::rehearsal(&reports).to_string())
+                }
+            });
         }
-    }
-
-    fn load(&mut self, first: bool) -> Outcome {
+        changed.iter().for_each(|source| self.catalog.hurry(source));
         let mut config = None;
-        if let (false, Some(file)) = (first, &self.settings.file) {
+        if let (true, false, Some(file)) = (reload, first, &self.settings.file) {
             match Config::load(file, &self.settings.overrides) {
                 Ok(read) => config = Some(Arc::new(read)),
                 Err(error) => {
                     log::error!("{error}; configuration and lists stay as they were");
                     self.last = self.catalog.refuse(&self.last, error.to_string());
-                    return Outcome { directory: None, config: None, report: self.last.clone(), asked: 0 };
+                    return self.tell(None, None, true, answers);
                 }
             }
         }
         if let Some(config) = &config {
             self.config = Arc::clone(config);
         }
-        let (directory, report) = self.catalog.load(&self.config);
-        tell(&report);
-        self.last = report.clone();
-        Outcome { directory: Some(Arc::new(directory)), config, report, asked: 0 }
-    }
-
-    fn retry_pause(&self) -> Duration {
-        self.config.sources.iter().map(|source| source.retry).min().unwrap_or(crate::config::DEFAULT_RETRY)
-    }
-}
-
-/// When to try again what could not be read.
-#[derive(Default)]
-struct Retry {
-    at: Option<Instant>,
-    pause: Duration,
-}
-
-impl Retry {
-    fn after(&mut self, report: &Report, least: Duration) {
-        if report.may_pass() {
-            self.pause = if self.pause.is_zero() { least } else { (self.pause * 2).min(MAX_RETRY) };
-            self.at = Some(Instant::now() + self.pause);
-        } else {
-            *self = Retry::default();
+        let (directory, report) = self.catalog.refresh(&self.config, &Wish { all: reload, force });
+        let is_load = reload || report.read > 0 || directory.is_some();
+        if is_load || !answers.is_empty() {
+            tell::tell(&report, reload);
+            self.last = report;
+            self.tell(directory.map(Arc::new), config, is_load, answers)?;
         }
+        if self.catalog.save(&self.config) {
+            self.last = self.catalog.with_saved(&self.last);
+            self.tell(None, None, false, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// Tells the loop.
+    fn tell(
+        &mut self,
+        directory: Option<Arc<Directory>>,
+        config: Option<Arc<Config>>,
+        is_load: bool,
+        answers: Vec<(Ticket, u16, String)>,
+    ) -> Result<(), Gone> {
+        let outcome = Outcome { directory, config, report: self.last.clone(), is_load, done: self.done, answers };
+        (self.heard)(&outcome);
+        self.outbox.send(outcome).map_err(|_| Gone)?;
+        (self.wake)();
+        Ok(())
     }
 }
 
-/// Waits for a reason to load again, and takes down the number of the last request. `false`: the loop is gone.
-fn wait(inbox: &Receiver<Command>, retry_at: Option<Instant>, asked: &mut u64) -> bool {
+/// Waits for something to do: what has come in, or nothing when something is due. `None`: the loop is gone.
+fn wait(inbox: &Receiver<Command>, next: Option<Instant>) -> Option<Batch> {
+    let mut batch = Batch::default();
     loop {
-        let command = match retry_at {
+        let command = match next {
             Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match command {
-            Ok(Command::Retire(directory)) => drop(directory),
-            Ok(Command::Reload(number)) => {
-                *asked = number;
-                // Whoever asked while the last load ran gets this one; commands behind this one are part of it.
-                while let Ok(command) = inbox.try_recv() {
-                    if let Command::Reload(number) = command {
-                        *asked = number;
-                    }
-                }
-                return true;
-            }
-            Err(RecvTimeoutError::Timeout) => return true,
-            Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(command) => batch.take(command),
+            Err(RecvTimeoutError::Timeout) => return Some(batch),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+        // Whoever asked while the last load ran gets the same one.
+        while let Ok(command) = inbox.try_recv() {
+            batch.take(command);
+        }
+        if !batch.is_empty() {
+            return Some(batch);
         }
     }
-}
-
-/// One line for the load, one for each source that was not taken or has bad lines.
-fn tell(report: &Report) {
-    let seconds = report.took.as_secs_f64();
-    log::info!(
-        "loaded {} recipients in {} domains from {} in {seconds:.2} s",
-        report.recipients,
-        report.domains,
-        plural(report.sources.len(), "source"),
-    );
-    for source in &report.sources {
-        if let Some(error) = &source.error {
-            let then = match source.state {
-                State::Kept => format!("its last good list of {} recipients stays in force", source.recipients),
-                _ => "whom the other sources don't know gets \"try again later\"".to_owned(),
-            };
-            log::error!("source {}: {error}; {then}", source.name);
-            continue;
-        }
-        let findings = &source.findings;
-        if let Some(first) = findings.faults.first() {
-            log::warn!(
-                "source {}: {} can't be understood; the first is {}:{}: {}: {}",
-                source.name,
-                plural(findings.fault_count, "line"),
-                source.origin,
-                first.line,
-                first.why,
-                first.text
-            );
-        }
-        for (line, note) in &findings.notes {
-            log::warn!("source {}: {}:{line}: {note}", source.name, source.origin);
-        }
-        if source.foreign > 0 {
-            log::info!(
-                "source {}: {} left out, they belong to none of our domains",
-                source.name,
-                plural(source.foreign, "recipient")
-            );
-        }
-    }
-    for file in &report.files {
-        if let Some(error) = &file.error {
-            log::error!("{}: {error}", file.what);
-        }
-    }
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -1,29 +1,35 @@
-//! Reads one file of a source: bytes to content, or the reason why it is not taken.
+//! Reads a source: bytes to content, or the reason why it is not taken.
 //!
-//! The file is read once, in pieces, on the loader's thread; nothing of it is kept but the content. What could be a
-//! fault of ours or of whoever wrote the file (missing, empty, a folder, binary, changed while we read) is an error of
-//! the whole source, and its last good content stays in force.
+//! A source is read once, in pieces, on the loader's thread; nothing of it is kept but the content. What could be a
+//! fault of ours or of whoever wrote the file (missing, empty, binary, changed while we read) is an error of the whole
+//! source, and its last good content stays in force.
+//!
+//! *A file that is being written.* Size and time of a file must be the same before and after it is read. That does not
+//! tell a writer that pauses, so a file that was changed within the last two seconds is looked at once more, a tenth of a
+//! second after the first look. A file that was renamed into the place of the one before (another inode) needs no second
+//! look, nor does one with an end mark: so `mv list.new list; kill -HUP` is immediate.
 
-use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::reason;
-use crate::logging::escape;
-use crate::map::{Builder, Content, Item, Unfit};
-use crate::source::{self, Detection, Fault, Format, Note, Options, Parser, Refused, Sink, Skip, Summary};
+use super::command::{self, Failed};
+use super::files::{self, Look, Stamp};
+use super::guard::Guard;
+use super::intake::{FaultLine, Findings, Intake};
+use crate::config::{Origin, reason};
+use crate::map::{Builder, Content, Unfit};
+use crate::source::{self, Detection, Format, Options, Parser, Refused, Summary};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
 /// Bytes at the beginning by which the format is found out.
 const HEAD: usize = 64 * 1024;
-/// Bad lines of a source that are kept with their text; all are counted.
-pub const KEPT_FAULTS: usize = 20;
-/// Bytes of a bad line that are shown.
-const SHOWN_TEXT: usize = 120;
+/// A file that was changed less than this ago may be in the middle of it.
+pub const SETTLING: Duration = Duration::from_secs(2);
+/// Time between the two looks at such a file.
+const LOOKS_APART: Duration = Duration::from_millis(100);
 
 /// Why a source was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +38,12 @@ pub enum SourceError {
     #[error("{path}: no such file; if it lies on a share, the share may not be mounted yet")]
     Missing {
         /// Which.
+        path: PathBuf,
+    },
+    /// There is no file in the folder, or none that the pattern matches.
+    #[error("{path}: no file is there; names that begin with a dot or end in ~ or .new don't count")]
+    NoFiles {
+        /// The folder or pattern.
         path: PathBuf,
     },
     /// It can't be opened or read.
@@ -60,6 +72,14 @@ pub enum SourceError {
         /// Size at the end.
         after: u64,
     },
+    /// A program did not do as it should.
+    #[error("{program}: {why}")]
+    Command {
+        /// Its name.
+        program: String,
+        /// What it did.
+        why: String,
+    },
     /// The parser says that it can't be the whole truth.
     #[error("{path}: {refused}")]
     Refused {
@@ -69,7 +89,7 @@ pub enum SourceError {
         refused: Refused,
     },
     /// Fewer entries than it must have.
-    #[error("{path}: {}", too_few(*entries, *least, *lines, *faults, first))]
+    #[error("{path}: {}", too_few(*entries, *least, *lines, *faults, first.as_deref()))]
     TooFew {
         /// Which.
         path: PathBuf,
@@ -82,7 +102,15 @@ pub enum SourceError {
         /// Lines that could not be understood.
         faults: usize,
         /// The first of them.
-        first: Option<FaultLine>,
+        first: Option<Box<FaultLine>>,
+    },
+    /// It lost what it should not lose.
+    #[error("{path}: {guard}")]
+    Guarded {
+        /// Which.
+        path: PathBuf,
+        /// What is gone.
+        guard: Guard,
     },
     /// More than the table can hold.
     #[error("{path}: {why}")]
@@ -94,9 +122,8 @@ pub enum SourceError {
     },
 }
 
-fn too_few(entries: usize, least: usize, lines: u32, faults: usize, first: &Option<FaultLine>) -> String {
+fn too_few(entries: usize, least: usize, lines: u32, faults: usize, first: Option<&FaultLine>) -> String {
     let first = first
-        .as_ref()
         .map_or_else(String::new, |fault| format!("; the first is line {}: {}: {}", fault.line, fault.why, fault.text));
     match (entries, lines) {
         (0, 0) => "the file is empty".to_owned(),
@@ -110,49 +137,16 @@ impl SourceError {
     pub fn may_pass(&self) -> bool {
         !matches!(self, SourceError::TooLarge { .. })
     }
-}
 
-/// A bad line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FaultLine {
-    /// Its number, from 1.
-    pub line: u32,
-    /// Its text, escaped and cut.
-    pub text: String,
-    /// What is wrong.
-    pub why: String,
-}
+    /// Whether another try may do better though the files look the same.
+    pub fn may_pass_unchanged(&self) -> bool {
+        matches!(self, SourceError::Unreadable { .. } | SourceError::Changed { .. } | SourceError::Command { .. })
+    }
 
-/// What was found in a source beside its entries.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings {
-    /// Statements taken, duplicates included.
-    pub entries: usize,
-    /// The first bad lines.
-    pub faults: Vec<FaultLine>,
-    /// All bad lines.
-    pub fault_count: usize,
-    /// Lines left out, by reason.
-    pub skips: BTreeMap<Skip, usize>,
-    /// Warnings about the whole, with the line that gave rise to them.
-    pub notes: Vec<(u32, Note)>,
-    /// Entries that an earlier line has already.
-    pub duplicates: usize,
-    /// The first of those that say something else than the earlier line.
-    pub conflicts: Vec<Conflict>,
-}
-
-/// Two lines of one source that say different things about one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// Line of the one that is not in force, if lines were kept.
-    pub line: Option<u32>,
-    /// The key.
-    pub key: String,
-    /// What the later line says.
-    pub lost: String,
-    /// What the earlier line says, and what holds.
-    pub kept: String,
+    /// Whether it is the administrator who decides: a list that can be read, but has lost too much.
+    pub fn can_be_forced(&self) -> bool {
+        matches!(self, SourceError::Guarded { .. } | SourceError::TooFew { entries: 1.., .. })
+    }
 }
 
 /// A source that was taken.
@@ -165,14 +159,20 @@ pub struct Taken {
     pub why: Option<String>,
     /// Formats that would fit as well.
     pub also: Vec<Format>,
-    /// Lines, encoding and end mark.
-    pub summary: Summary,
+    /// Lines of all files.
+    pub lines: u32,
+    /// An end mark vouches for the list, or for each of its files.
+    pub marked: bool,
     /// The rest.
     pub findings: Findings,
-    /// When the file was last changed.
+    /// When the newest file was last changed; for a command, when it was started.
     pub modified: Option<SystemTime>,
+    /// It was changed so recently, and maybe in place, that it should be looked at again.
+    pub is_settling: bool,
     /// Line of each statement by its number, when that was asked for.
-    pub lines: Vec<u32>,
+    pub line_of: Vec<u32>,
+    /// The files, with the number of the first statement of each.
+    pub files: Vec<(PathBuf, usize)>,
 }
 
 /// What a file is read as.
@@ -188,61 +188,286 @@ pub enum ReadAs {
 
 /// How a source is to be read.
 pub struct Request<'a> {
-    /// Where.
-    pub path: &'a Path,
+    /// Where it comes from.
+    pub origin: &'a Origin,
     /// As what.
     pub read_as: ReadAs,
     /// For the parser.
     pub options: &'a Options,
     /// Fewer entries than this are an error.
     pub min_entries: usize,
+    /// A command must be done within this.
+    pub timeout: Duration,
+    /// How the files looked when the content in force was read.
+    pub known: Option<&'a Look>,
+    /// Whether a folder or a pattern will do.
+    pub several: bool,
     /// Whether to remember the line of each statement: for `check` and `explain`.
     pub keep_lines: bool,
+    /// The name of the source, for what its program says.
+    pub name: &'a str,
 }
 
 /// Reads a source into a builder.
 pub fn read(request: &Request<'_>, builder: impl FnOnce(Option<Format>) -> Builder) -> Result<Taken, SourceError> {
-    let path = request.path;
-    let mut file = open(path)?;
-    let before = file.metadata().map_err(|e| unreadable(path, &e))?;
-    let mut chunk = vec![0; CHUNK];
-    let mut filled = fill(&mut file, &mut chunk[..HEAD]).map_err(|e| unreadable(path, &e))?;
-    let (format, detection) = match request.read_as {
-        ReadAs::Table => (None, None),
-        ReadAs::List(format) => (Some(format), None),
-        ReadAs::Detected => {
-            let found = source::detect(&chunk[..filled], &path.to_string_lossy());
-            (Some(found.format), Some(found))
+    let mut reading = Reading {
+        request,
+        builder: Some(builder),
+        intake: None,
+        format: None,
+        detection: None,
+        lines: 0,
+        marked: true,
+        files: Vec::new(),
+        modified: None,
+        is_settling: false,
+    };
+    let path = match request.origin {
+        Origin::Path(path) => {
+            reading.files(path)?;
+            path.clone()
+        }
+        Origin::Command(words) => {
+            reading.modified = Some(SystemTime::now());
+            reading.command(words)?;
+            program(words).into()
         }
     };
-    let mut parser = format.map_or_else(Parser::table, |format| Parser::new(format, request.options));
-    let mut intake = Intake::new(builder(format), request.keep_lines);
-    while filled > 0 {
-        parser
-            .feed(&chunk[..filled], &mut intake)
-            .map_err(|refused| SourceError::Refused { path: path.into(), refused })?;
-        filled = fill(&mut file, &mut chunk).map_err(|e| unreadable(path, &e))?;
+    reading.finish(path)
+}
+
+/// A program's name for messages.
+fn program(words: &[String]) -> String {
+    words.first().map_or("", |program| program.rsplit('/').next().unwrap_or(program)).to_owned()
+}
+
+struct Reading<'a, B> {
+    request: &'a Request<'a>,
+    /// Taken when the format of the first file is known.
+    builder: Option<B>,
+    intake: Option<Intake>,
+    format: Option<Format>,
+    detection: Option<Detection>,
+    lines: u32,
+    marked: bool,
+    files: Vec<(PathBuf, usize)>,
+    modified: Option<SystemTime>,
+    is_settling: bool,
+}
+
+impl<B: FnOnce(Option<Format>) -> Builder> Reading<'_, B> {
+    fn files(&mut self, path: &Path) -> Result<(), SourceError> {
+        let found = if self.request.several {
+            files::find(path)?
+        } else {
+            files::Files { paths: vec![path.into()], several: false }
+        };
+        let began = Instant::now();
+        let mut watched = Vec::new();
+        for path in &found.paths {
+            let mut file = open(path)?;
+            let before = file.metadata().map_err(|e| unreadable(path, &e))?;
+            let number = self.intake.as_ref().map_or(0, Intake::next_number);
+            if let Some(intake) = &mut self.intake {
+                intake.file = Some(path.display().to_string());
+            }
+            let mut feeder = Feeder::new(path.display().to_string(), found.several);
+            let mut chunk = vec![0; CHUNK];
+            loop {
+                let filled = fill(&mut file, &mut chunk).map_err(|e| unreadable(path, &e))?;
+                feeder.push(&chunk[..filled], self).map_err(|refused| refuse(path, refused))?;
+                if filled < chunk.len() {
+                    break;
+                }
+            }
+            drop(chunk);
+            let summary = feeder.finish(self).map_err(|refused| refuse(path, refused))?;
+            let stamp = Stamp::of(&before);
+            check_unchanged(path, &file, &stamp)?;
+            if found.several && stamp.size == 0 {
+                // One of many that is empty would go unnoticed by all other guards.
+                return Err(SourceError::TooFew {
+                    path: path.into(),
+                    entries: 0,
+                    least: 1,
+                    lines: 0,
+                    faults: 0,
+                    first: None,
+                });
+            }
+            let modified = before.modified().ok();
+            let replaced =
+                self.request.known.and_then(|known| known.stamp(path)).is_some_and(|known| !known.is_same_file(&stamp));
+            if !summary.had_end_mark && !replaced && is_recent(modified, SystemTime::now()) {
+                watched.push((path, file, stamp));
+            }
+            self.files.push((path.clone(), number));
+            self.modified = files::newest([self.modified, modified]);
+        }
+        if !watched.is_empty() {
+            self.is_settling = true;
+            std::thread::sleep(LOOKS_APART.saturating_sub(began.elapsed()));
+            for (path, file, stamp) in watched {
+                check_unchanged(path, &file, &stamp)?;
+            }
+        }
+        Ok(())
     }
-    let summary = parser.finish(&mut intake).map_err(|refused| SourceError::Refused { path: path.into(), refused })?;
-    drop(chunk);
-    if let Some(why) = intake.too_large {
-        return Err(SourceError::TooLarge { path: path.into(), why });
+
+    fn command(&mut self, words: &[String]) -> Result<(), SourceError> {
+        let name = program(words);
+        let mut feeder = Feeder::new(name.clone(), false);
+        let bounds = command::Bounds { timeout: self.request.timeout, output: command::MAX_OUTPUT };
+        let (ended, said) = command::run(words, bounds, &mut |chunk| feeder.push(chunk, self));
+        for line in &said.lines {
+            log::warn!("source {}: {name}: {line}", self.request.name);
+        }
+        if said.more > 0 {
+            log::warn!("source {}: {name}: and {} more lines", self.request.name, said.more);
+        }
+        let path = Path::new(&name);
+        match ended {
+            Ok(()) => {}
+            Err(Failed::Command(why)) => return Err(SourceError::Command { program: name, why }),
+            Err(Failed::Output(refused)) => return Err(refuse(path, refused)),
+        }
+        feeder.finish(self).map_err(|refused| refuse(path, refused))?;
+        Ok(())
     }
-    let after = file.metadata().map_err(|e| unreadable(path, &e))?;
-    if stamp(&before) != stamp(&after) {
-        return Err(SourceError::Changed { path: path.into(), before: before.len(), after: after.len() });
+
+    fn finish(self, path: PathBuf) -> Result<Taken, SourceError> {
+        let Reading { request, builder, intake, lines, .. } = self;
+        let intake = match (intake, builder) {
+            (Some(intake), _) => intake,
+            (None, Some(builder)) => Intake::new(builder(None), false),
+            (None, None) => return Err(SourceError::Missing { path }),
+        };
+        if let Some(why) = intake.too_large {
+            return Err(SourceError::TooLarge { path, why });
+        }
+        let (content, findings, line_of) = intake.finish();
+        if findings.entries < request.min_entries {
+            let (entries, least, faults) = (findings.entries, request.min_entries, findings.fault_count);
+            let first = findings.faults.into_iter().next().map(Box::new);
+            return Err(SourceError::TooFew { path, entries, least, lines, faults, first });
+        }
+        let (why, also) = match self.detection {
+            Some(Detection { why, also, .. }) => (Some(why), also),
+            None => (None, Vec::new()),
+        };
+        Ok(Taken {
+            content,
+            format: self.format,
+            why,
+            also,
+            lines,
+            marked: self.marked,
+            findings,
+            modified: self.modified,
+            is_settling: self.is_settling,
+            line_of,
+            files: self.files,
+        })
     }
-    let (content, findings, lines) = intake.finish();
-    if findings.entries < request.min_entries {
-        let (entries, least, faults) = (findings.entries, request.min_entries, findings.fault_count);
-        let (lines, first) = (summary.lines, findings.faults.into_iter().next());
-        return Err(SourceError::TooFew { path: path.into(), entries, least, lines, faults, first });
+}
+
+/// Finds the format out by the first bytes of a file or an output, and parses the rest as it comes.
+struct Feeder {
+    /// For the detection, which looks at names, too.
+    name: String,
+    several: bool,
+    head: Vec<u8>,
+    parser: Option<Parser>,
+}
+
+impl Feeder {
+    fn new(name: String, several: bool) -> Feeder {
+        Feeder { name, several, head: Vec::new(), parser: None }
     }
-    let (why, also) = match detection {
-        Some(Detection { why, also, .. }) => (Some(why), also),
-        None => (None, Vec::new()),
-    };
-    Ok(Taken { content, format, why, also, summary, findings, modified: before.modified().ok(), lines })
+
+    fn push<B>(&mut self, chunk: &[u8], reading: &mut Reading<'_, B>) -> Result<(), Refused>
+    where
+        B: FnOnce(Option<Format>) -> Builder,
+    {
+        if let (Some(parser), Some(intake)) = (&mut self.parser, &mut reading.intake) {
+            return parser.feed(chunk, intake);
+        }
+        if self.head.is_empty() && chunk.len() >= HEAD {
+            return self.start(chunk, reading);
+        }
+        self.head.extend_from_slice(chunk);
+        if self.head.len() < HEAD {
+            return Ok(());
+        }
+        let head = std::mem::take(&mut self.head);
+        self.start(&head, reading)
+    }
+
+    fn start<B>(&mut self, head: &[u8], reading: &mut Reading<'_, B>) -> Result<(), Refused>
+    where
+        B: FnOnce(Option<Format>) -> Builder,
+    {
+        let request = reading.request;
+        let (format, detection) = match request.read_as {
+            ReadAs::Table => (None, None),
+            ReadAs::List(format) => (Some(format), None),
+            ReadAs::Detected => {
+                let found = source::detect(&head[..head.len().min(HEAD)], &self.name);
+                (Some(found.format), Some(found))
+            }
+        };
+        if let Some(builder) = reading.builder.take() {
+            // Of several files a later one may be an access file, whose own words count.
+            let kept_as = if self.several { Some(Format::Access) } else { format };
+            let mut intake = Intake::new(builder(kept_as), request.keep_lines);
+            intake.file = self.several.then(|| self.name.clone());
+            reading.intake = Some(intake);
+            (reading.format, reading.detection) = (format, detection);
+        }
+        let parser =
+            self.parser.insert(format.map_or_else(Parser::table, |format| Parser::new(format, request.options)));
+        match &mut reading.intake {
+            Some(intake) => parser.feed(head, intake),
+            None => Ok(()),
+        }
+    }
+
+    fn finish<B>(mut self, reading: &mut Reading<'_, B>) -> Result<Summary, Refused>
+    where
+        B: FnOnce(Option<Format>) -> Builder,
+    {
+        if self.parser.is_none() {
+            let head = std::mem::take(&mut self.head);
+            self.start(&head, reading)?;
+        }
+        let (Some(parser), Some(intake)) = (self.parser, &mut reading.intake) else {
+            return Ok(Summary { lines: 0, had_end_mark: false, encoding: source::Encoding::Bytes });
+        };
+        let summary = parser.finish(intake)?;
+        reading.lines += summary.lines;
+        reading.marked &= summary.had_end_mark;
+        Ok(summary)
+    }
+}
+
+fn refuse(path: &Path, refused: Refused) -> SourceError {
+    SourceError::Refused { path: path.into(), refused }
+}
+
+fn check_unchanged(path: &Path, file: &File, before: &Stamp) -> Result<(), SourceError> {
+    let after = Stamp::of(&file.metadata().map_err(|e| unreadable(path, &e))?);
+    if after == *before {
+        return Ok(());
+    }
+    Err(SourceError::Changed { path: path.into(), before: before.size, after: after.size })
+}
+
+/// Whether a file was changed just now; a clock of a file server may be a little ahead of ours.
+fn is_recent(modified: Option<SystemTime>, now: SystemTime) -> bool {
+    modified.is_some_and(|modified| match now.duration_since(modified) {
+        Ok(age) => age < SETTLING,
+        Err(ahead) => ahead.duration() < SETTLING,
+    })
 }
 
 /// Opens a file for reading; a folder, a device or a socket is no source.
@@ -279,88 +504,4 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-fn stamp(metadata: &Metadata) -> (u64, i64, i64) {
-    (metadata.len(), metadata.mtime(), metadata.mtime_nsec())
-}
-
-/// Puts what a parser finds into a builder, and counts the rest.
-struct Intake {
-    builder: Builder,
-    findings: Findings,
-    lines: Option<Vec<u32>>,
-    too_large: Option<Unfit>,
-}
-
-impl Intake {
-    fn new(builder: Builder, keep_lines: bool) -> Intake {
-        let lines = keep_lines.then(Vec::new);
-        Intake { builder, findings: Findings::default(), lines, too_large: None }
-    }
-
-    fn finish(self) -> (Content, Findings, Vec<u32>) {
-        let Intake { builder, mut findings, lines, .. } = self;
-        let lines = lines.unwrap_or_default();
-        let content = builder.finish(|twice| {
-            findings.duplicates += 1;
-            if twice.lost.entry != twice.kept && findings.conflicts.len() < KEPT_FAULTS {
-                findings.conflicts.push(Conflict {
-                    line: lines.get(twice.lost.number).copied(),
-                    key: crate::map::KeyText(twice.lost.key).to_string(),
-                    lost: twice.lost.entry.to_string(),
-                    kept: twice.kept.to_string(),
-                });
-            }
-        });
-        (content, findings, lines)
-    }
-
-    fn fault(&mut self, line: u32, text: &[u8], why: impl FnOnce() -> String) {
-        self.findings.fault_count += 1;
-        if self.findings.faults.len() < KEPT_FAULTS {
-            let text = escape(&text[..text.len().min(SHOWN_TEXT)]).to_string();
-            self.findings.faults.push(FaultLine { line, text, why: why() });
-        }
-    }
-}
-
-impl Sink for Intake {
-    fn item(&mut self, line: u32, item: Item<'_>) {
-        let before = self.builder.len();
-        match self.builder.add(&item) {
-            Ok(()) => {
-                self.findings.entries += 1;
-                if let Some(lines) = &mut self.lines
-                    && self.builder.len() > before
-                {
-                    lines.push(line);
-                }
-            }
-            Err(why @ Unfit::TooLarge(_)) => self.too_large = Some(why),
-            Err(why) => {
-                let text = crate::map::KeyText(item.key).to_string();
-                self.fault(line, text.as_bytes(), || why.to_string());
-            }
-        }
-    }
-
-    fn pair(&mut self, _line: u32, key: &[u8], value: &[u8]) {
-        self.findings.entries += 1;
-        if !self.builder.add_pair(key, value) {
-            self.findings.duplicates += 1;
-        }
-    }
-
-    fn fault(&mut self, line: u32, text: &[u8], fault: Fault) {
-        Intake::fault(self, line, text, || fault.to_string());
-    }
-
-    fn skip(&mut self, _line: u32, reason: Skip) {
-        *self.findings.skips.entry(reason).or_default() += 1;
-    }
-
-    fn note(&mut self, line: u32, note: Note) {
-        self.findings.notes.push((line, note));
-    }
 }

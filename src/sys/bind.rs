@@ -189,6 +189,12 @@ pub fn runtime_folder(socket: &Path, owner: Option<&Account>) -> Result<(), SysE
     if below_run { create_folder(folder, owner) } else { Ok(()) }
 }
 
+/// Creates the folder of what is kept from one run to the next, and gives it to `owner`. Those above are the
+/// administrator's. systemd's `StateDirectory=` does the same before we start.
+pub fn state_folder(folder: &Path, owner: Option<&Account>) -> Result<(), SysError> {
+    create_folder(folder, owner)
+}
+
 pub(super) fn create_folder(folder: &Path, owner: Option<&Account>) -> Result<(), SysError> {
     match std::fs::create_dir(folder) {
         Ok(()) => {}

@@ -31,7 +31,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
 pub use account::{Account, Dropped, account, drop_privileges, group_id, is_root, user_id};
-pub use bind::{BindError, Bound, Listener, bind, bind_control, permit, runtime_folder};
+pub use bind::{BindError, Bound, Listener, bind, bind_control, permit, runtime_folder, state_folder};
 pub use pid_file::PidFile;
 pub use systemd::{Activated, Notify};
 

@@ -56,7 +56,7 @@ fn a_start_that_fails_says_why() {
     let live_socket = live.path("live.sock").display().to_string();
     let list = |setup: Setup| setup.list("list", "a@b.example\n");
     for (setup, code, said) in [
-        (Setup::new().config("nonsense = 1\n"), 78, "rcptmapd.toml:3: nonsense: no such key"),
+        (Setup::new().config("nonsense = 1\n"), 78, "rcptmapd.toml:4: nonsense: no such key"),
         (Setup::new().config(""), 78, "source"),
         (list(Setup::new()).arg("--listen").arg(&busy), 71, "the port is taken"),
         (list(Setup::new()).arg("--listen").arg(&live_socket), 71, "somebody listens there already"),

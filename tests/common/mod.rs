@@ -138,7 +138,7 @@ impl Setup {
 
     /// Serves by a configuration file, `rcptmapd.toml` in the folder. Paths in it start there, so `path = "list"` will
     /// do; `DIR` is replaced by the folder. What it does not set itself is set so that it works in a test: `user`,
-    /// `control`, `[[listen]]`.
+    /// `state_dir` (none), `control`, `[[listen]]`.
     pub fn config(mut self, text: &str) -> Setup {
         self.config = Some(text.to_owned());
         self
@@ -167,7 +167,7 @@ impl Setup {
         let dir = self.dir.path().display().to_string();
         let sets = |key: &str| text.lines().any(|line| line.split('=').next().is_some_and(|k| k.trim() == key));
         let mut head = String::new();
-        for (key, value) in [("user", ""), ("control", "DIR/control.sock")] {
+        for (key, value) in [("user", ""), ("state_dir", ""), ("control", "DIR/control.sock")] {
             if !sets(key) {
                 head += &format!("{key} = \"{value}\"\n");
             }

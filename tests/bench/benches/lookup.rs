@@ -25,7 +25,7 @@ fn directory() -> Directory {
         builder.add(&Item { key, grant: Grant::Accept { value: b"" } }).expect("a fit item");
     }
     let content = Some(Arc::new(builder.finish(|_| {})));
-    let source = Source { name: "bench".into(), priority: 0, content };
+    let source = Source::new("bench", 0, content);
     Directory::new(Snapshot::new(key, vec![source], Vec::new(), true, Policy::default()), Vec::new())
 }
 

@@ -1,0 +1,147 @@
+//! Puts what a parser finds into a builder, and counts the rest.
+
+use std::collections::BTreeMap;
+
+use crate::logging::escape;
+use crate::map::{Builder, Content, Item, KeyText, Unfit};
+use crate::source::{Fault, Note, Sink, Skip};
+
+/// Bad lines of a source that are kept with their text; all are counted.
+const KEPT_FAULTS: usize = 20;
+/// Bytes of a bad line that are shown.
+const SHOWN_TEXT: usize = 120;
+
+/// A bad line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultLine {
+    /// The file, where the source has several.
+    pub file: Option<String>,
+    /// Its number, from 1.
+    pub line: u32,
+    /// Its text, escaped and cut.
+    pub text: String,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// What was found in a source beside its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Statements taken, duplicates included.
+    pub entries: usize,
+    /// The first bad lines.
+    pub faults: Vec<FaultLine>,
+    /// All bad lines.
+    pub fault_count: usize,
+    /// Lines left out, by reason.
+    pub skips: BTreeMap<Skip, usize>,
+    /// Warnings about the whole, with the line that gave rise to them.
+    pub notes: Vec<(u32, Note)>,
+    /// Entries that an earlier line has already.
+    pub duplicates: usize,
+    /// The first of those that say something else than the earlier line.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Two lines of one source that say different things about one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Line of the one that is not in force, if lines were kept.
+    pub line: Option<u32>,
+    /// The key.
+    pub key: String,
+    /// What the later line says.
+    pub lost: String,
+    /// What the earlier line says, and what holds.
+    pub kept: String,
+}
+
+/// Takes what a parser finds.
+pub struct Intake {
+    builder: Builder,
+    findings: Findings,
+    lines: Option<Vec<u32>>,
+    /// The table is full.
+    pub too_large: Option<Unfit>,
+    /// The file that is being read, where there are several.
+    pub file: Option<String>,
+}
+
+impl Intake {
+    /// `keep_lines`: remember the line of every statement.
+    pub fn new(builder: Builder, keep_lines: bool) -> Intake {
+        let lines = keep_lines.then(Vec::new);
+        Intake { builder, findings: Findings::default(), lines, too_large: None, file: None }
+    }
+
+    /// Statements of the builder so far: the number of the next one.
+    pub fn next_number(&self) -> usize {
+        self.builder.len()
+    }
+
+    /// What came of it: content, the rest, and the line of each statement.
+    pub fn finish(self) -> (Content, Findings, Vec<u32>) {
+        let Intake { builder, mut findings, lines, .. } = self;
+        let lines = lines.unwrap_or_default();
+        let content = builder.finish(|twice| {
+            findings.duplicates += 1;
+            if twice.lost.entry != twice.kept && findings.conflicts.len() < KEPT_FAULTS {
+                findings.conflicts.push(Conflict {
+                    line: lines.get(twice.lost.number).copied(),
+                    key: KeyText(twice.lost.key).to_string(),
+                    lost: twice.lost.entry.to_string(),
+                    kept: twice.kept.to_string(),
+                });
+            }
+        });
+        (content, findings, lines)
+    }
+
+    fn fault(&mut self, line: u32, text: &[u8], why: impl FnOnce() -> String) {
+        self.findings.fault_count += 1;
+        if self.findings.faults.len() < KEPT_FAULTS {
+            let text = escape(&text[..text.len().min(SHOWN_TEXT)]).to_string();
+            self.findings.faults.push(FaultLine { file: self.file.clone(), line, text, why: why() });
+        }
+    }
+}
+
+impl Sink for Intake {
+    fn item(&mut self, line: u32, item: Item<'_>) {
+        let before = self.builder.len();
+        match self.builder.add(&item) {
+            Ok(()) => {
+                self.findings.entries += 1;
+                if let Some(lines) = &mut self.lines
+                    && self.builder.len() > before
+                {
+                    lines.push(line);
+                }
+            }
+            Err(why @ Unfit::TooLarge(_)) => self.too_large = Some(why),
+            Err(why) => {
+                let text = KeyText(item.key).to_string();
+                self.fault(line, text.as_bytes(), || why.to_string());
+            }
+        }
+    }
+
+    fn pair(&mut self, _line: u32, key: &[u8], value: &[u8]) {
+        self.findings.entries += 1;
+        if !self.builder.add_pair(key, value) {
+            self.findings.duplicates += 1;
+        }
+    }
+
+    fn fault(&mut self, line: u32, text: &[u8], fault: Fault) {
+        Intake::fault(self, line, text, || fault.to_string());
+    }
+
+    fn skip(&mut self, _line: u32, reason: Skip) {
+        *self.findings.skips.entry(reason).or_default() += 1;
+    }
+
+    fn note(&mut self, line: u32, note: Note) {
+        self.findings.notes.push((line, note));
+    }
+}
