@@ -52,10 +52,18 @@ impl<'a> LocalPart<'a> {
     /// Every way to cut a detail off, longest base first: (base, detail). The base is never empty.
     pub fn subaddresses(self, delimiters: &'a [u8]) -> impl Iterator<Item = (LocalPart<'a>, &'a [u8])> {
         let bytes = self.0;
-        (1..bytes.len())
-            .rev()
-            .filter(move |&at| delimiters.contains(&bytes[at]))
-            .map(move |at| (LocalPart(&bytes[..at]), &bytes[at + 1..]))
+        let mut end = bytes.len();
+        std::iter::from_fn(move || {
+            let bases = bytes.get(1..end)?;
+            let at = 1 + match *delimiters {
+                [] => None,
+                [one] => memchr::memrchr(one, bases),
+                [one, two] => memchr::memrchr2(one, two, bases),
+                _ => bases.iter().rposition(|byte| delimiters.contains(byte)),
+            }?;
+            end = at;
+            Some((LocalPart(&bytes[..at]), &bytes[at + 1..]))
+        })
     }
 
     /// What a BATV tag was put in front of: `prvs=0123456789=anna`, `btv1==0123456789==anna`.
@@ -184,39 +192,76 @@ pub fn fold_domain<'b>(domain: &[u8], out: &'b mut Vec<u8>) -> Result<Domain<'b>
     out.clear();
     let domain = domain.strip_suffix(b".").unwrap_or(domain);
     if domain.is_ascii() {
-        out.extend(domain.iter().map(u8::to_ascii_lowercase));
-    } else {
-        let uts46 = idna::uts46::Uts46::new();
-        let ascii = uts46
-            .to_ascii(domain, idna::AsciiDenyList::URL, Hyphens::Allow, DnsLength::Ignore)
-            .map_err(|_| NoAddress::Domain)?;
-        out.extend_from_slice(ascii.strip_suffix('.').unwrap_or(&ascii).as_bytes());
+        return lower_domain(domain, out);
     }
-    // Labels are not empty: `.example.org` is how lists write "everything below", and no domain.
-    let mut last = b'.';
-    for &byte in out.iter() {
-        if byte <= b' ' || byte == 0x7f || (byte == b'.' && last == b'.') {
-            return Err(NoAddress::Domain);
-        }
-        last = byte;
+    let ascii = idna::uts46::Uts46::new()
+        .to_ascii(domain, idna::AsciiDenyList::URL, Hyphens::Allow, DnsLength::Ignore)
+        .map_err(|_| NoAddress::Domain)?;
+    lower_domain(ascii.strip_suffix('.').unwrap_or(&ascii).as_bytes(), out)
+}
+
+/// Labels are not empty: `.example.org` is how lists write "everything below", and no domain.
+fn lower_domain<'b>(domain: &[u8], out: &'b mut Vec<u8>) -> Result<Domain<'b>, NoAddress> {
+    let (mut last, mut fits) = (b'.', true);
+    out.extend(domain.iter().map(|&byte| {
+        let lower = IN_DOMAIN[usize::from(byte)];
+        fits &= lower != 0 && !(lower == b'.' && last == b'.');
+        last = lower;
+        lower
+    }));
+    if fits && last != b'.' && out.len() <= MAX_DOMAIN { Ok(Domain(out)) } else { Err(NoAddress::Domain) }
+}
+
+/// What the bytes of a domain are folded to; 0 for what no domain has.
+const IN_DOMAIN: [u8; 256] = fold_table(b" ", true);
+/// What the bytes of a local part are folded to; 0 for what no local part has, and for bytes of other letters.
+const IN_LOCAL_PART: [u8; 256] = fold_table(b"%!", true);
+/// The same for a local part that keeps its case.
+const IN_LOCAL_PART_AS_WRITTEN: [u8; 256] = fold_table(b"%!", false);
+
+const fn fold_table(without: &[u8], lower: bool) -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte = b' ';
+    while byte < 0x7f {
+        table[byte as usize] = if lower { byte.to_ascii_lowercase() } else { byte };
+        byte += 1;
     }
-    if last == b'.' || out.len() > MAX_DOMAIN {
-        return Err(NoAddress::Domain);
+    let mut at = 0;
+    while at < without.len() {
+        table[without[at] as usize] = 0;
+        at += 1;
     }
-    Ok(Domain(out))
+    table
 }
 
 /// Folds a local part into `out` (cleared first): quotes and backslashes off, NFC, lower case unless `keep_case`.
 ///
 /// A local part that is not UTF-8 keeps its bytes, and only its ASCII letters are folded.
 pub fn fold_local_part<'b>(local: &[u8], keep_case: bool, out: &'b mut Vec<u8>) -> Result<LocalPart<'b>, OddLocalPart> {
-    out.clear();
     let local = unquote(local);
-    match (local.is_ascii(), std::str::from_utf8(&local)) {
-        (false, Ok(text)) if keep_case => push_chars(text.nfc(), out),
-        (false, Ok(text)) => push_chars(text.chars().flat_map(char::to_lowercase).nfc(), out),
-        _ if keep_case => out.extend_from_slice(&local),
-        _ => out.extend(local.iter().map(u8::to_ascii_lowercase)),
+    // One pass for what nearly every local part is; the others are looked at closely.
+    let table = if keep_case { &IN_LOCAL_PART_AS_WRITTEN } else { &IN_LOCAL_PART };
+    let mut plain = true;
+    out.clear();
+    out.extend(local.iter().map(|&byte| {
+        let folded = table[usize::from(byte)];
+        plain &= folded != 0;
+        folded
+    }));
+    if plain && (1..=MAX_LOCAL_PART).contains(&out.len()) {
+        return Ok(LocalPart(out));
+    }
+    fold_odd_local_part(&local, keep_case, out)
+}
+
+#[cold]
+fn fold_odd_local_part<'b>(local: &[u8], keep_case: bool, out: &'b mut Vec<u8>) -> Result<LocalPart<'b>, OddLocalPart> {
+    out.clear();
+    match std::str::from_utf8(local) {
+        Ok(text) if keep_case => push_chars(text.nfc(), out),
+        Ok(text) => push_chars(text.chars().flat_map(char::to_lowercase).nfc(), out),
+        Err(_) if keep_case => out.extend_from_slice(local),
+        Err(_) => out.extend(local.iter().map(u8::to_ascii_lowercase)),
     }
     if out.is_empty() {
         return Err(OddLocalPart::Empty);
@@ -224,15 +269,14 @@ pub fn fold_local_part<'b>(local: &[u8], keep_case: bool, out: &'b mut Vec<u8>) 
     if out.len() > MAX_LOCAL_PART {
         return Err(OddLocalPart::TooLong);
     }
-    // One pass for the good case; which of the three it was matters only for the message.
-    if out.iter().any(|&b| b < b' ' || b == 0x7f || b == b'%' || b == b'!') {
-        return Err(if out.iter().any(|&b| b < b' ' || b == 0x7f) {
-            OddLocalPart::Control
-        } else if out.contains(&b'%') {
-            OddLocalPart::PercentHack
-        } else {
-            OddLocalPart::BangPath
-        });
+    if out.iter().any(|&b| b < b' ' || b == 0x7f) {
+        return Err(OddLocalPart::Control);
+    }
+    if out.contains(&b'%') {
+        return Err(OddLocalPart::PercentHack);
+    }
+    if out.contains(&b'!') {
+        return Err(OddLocalPart::BangPath);
     }
     Ok(LocalPart(out))
 }
