@@ -66,6 +66,7 @@ pub struct Content {
 pub(super) struct Shapes {
     pub any_domain: bool,
     pub detail: bool,
+    pub catch_all: bool,
     pub subdomains: bool,
     /// Lengths of the prefixes that occur, longest first.
     pub prefixes: Vec<u8>,
@@ -267,6 +268,7 @@ impl Builder {
                 self.add_key(Some(mark::PREFIX), prefix, number, &item.grant)
             }
             Key::CatchAll { domain } => {
+                self.content.shapes.catch_all = true;
                 let number = self.intern_domain(domain)?;
                 self.push(b"", number, &item.grant)
             }

@@ -123,6 +123,7 @@ pub struct Snapshot {
     /// Some content has the shape at all.
     any_domain: bool,
     detail: bool,
+    catch_all: bool,
     below: bool,
     prefixes: Vec<u8>,
 }
@@ -275,6 +276,7 @@ impl Snapshot {
         let mut snapshot = Snapshot {
             any_domain: shapes().any(|shapes| shapes.any_domain),
             detail: shapes().any(|shapes| shapes.detail),
+            catch_all: shapes().any(|shapes| shapes.catch_all),
             below: shapes().any(|shapes| shapes.subdomains),
             prefixes,
             sources,
@@ -432,9 +434,7 @@ impl Snapshot {
         let (verdict, hit) = match decision {
             Decision::Exists(hit) => (Verdict::Exists, hit),
             Decision::Refused(hit) if temporary(hit.entry) => (Verdict::Unknown, Some(hit)),
-            Decision::Refused(hit)
-                if self.missing.is_none_or(|missing| search.is_certain(name, step, hit, missing)) =>
-            {
+            Decision::Refused(hit) if self.missing.is_none_or(|missing| search.is_certain(name, hit, missing)) => {
                 (Verdict::Absent, Some(hit))
             }
             Decision::Refused(hit) => (Verdict::Unknown, Some(hit)),
@@ -685,10 +685,9 @@ impl<'s, T: Trace> Search<'s, '_, T> {
 
     /// Whether a refusal stands, whatever a source of priority `missing` that was never read may say: it is about the very
     /// address that was asked for, so that no other entry comes before it, and that source does not outrank it.
-    fn is_certain(&self, name: Name<'_>, step: Step, hit: Hit<'_>, missing: i32) -> bool {
+    fn is_certain(&self, name: Name<'_>, hit: Hit<'_>, missing: i32) -> bool {
         let snapshot = self.snapshot;
-        step == Step::Exact
-            && missing <= snapshot.sources[hit.source].priority
+        missing <= snapshot.sources[hit.source].priority
             && *snapshot.domains[self.ours].name == *self.domain.bytes()
             && snapshot.best_at(Key::of(name, &snapshot.key), self.ours) == Some(hit)
     }
@@ -798,6 +797,9 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             if let Some(hit) = nobody(self, mark::DETAIL) {
                 return Some(hit);
             }
+        }
+        if !self.snapshot.catch_all {
+            return None;
         }
         self.in_chain(Step::CatchAll, Key::new(b"", Some(b""), &self.snapshot.key))
     }
