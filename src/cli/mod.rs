@@ -7,10 +7,13 @@
 mod check;
 mod client;
 mod completions;
+mod diff;
 mod explain;
+mod order;
 mod pipeline;
 mod query;
 mod reload;
+mod rollback;
 mod serve;
 mod settings;
 mod stats;
@@ -87,6 +90,7 @@ enum Command {
     Status(status::Args),
     Stats(stats::Args),
     Reload(reload::Args),
+    Rollback(rollback::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
 }
@@ -143,6 +147,7 @@ pub fn run() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
     };

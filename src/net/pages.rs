@@ -29,6 +29,12 @@ pub enum Page {
 pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut Vec<u8>) -> Page {
     let (media, body) = match (request.method, request.path) {
         (Method::Post, path @ ("/reload" | "/rollback" | "/rehearse")) if control => match order(path, request.query) {
+            Ok(Order::Reload { force }) if force.iter().any(|name| !is_source(core, name)) => {
+                let names: Vec<&str> = core.report.sources.iter().map(|source| source.name.as_str()).collect();
+                let why = format!("there is no such source to force; there are {}\n", names.join(", "));
+                http::encode(400, TEXT, why.as_bytes(), false, out);
+                return Page::Written;
+            }
             Ok(order) => return Page::Later(core.order(order)),
             Err(why) => {
                 http::encode(400, TEXT, why.as_bytes(), false, out);
@@ -59,6 +65,10 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
         http::encode(200, media, body.as_bytes(), false, out);
     }
     Page::Written
+}
+
+fn is_source(core: &Core, name: &str) -> bool {
+    core.report.sources.iter().any(|source| source.name == name)
 }
 
 /// The order that a command is: `/reload?force=NAME` (several names: a line each), `/rollback?source=NAME&version=3`.
