@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::client::Whom;
 use super::settings::Settings;
 use super::text::{self, Style};
-use super::{Failure, exit};
+use super::{Failure, diff, exit};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::map::Snapshot;
 use crate::reload::{Catalog, FileReport, Report, SourceReport};
@@ -23,16 +24,25 @@ const SHOWN_DOMAINS: usize = 8;
 Examples:
   rcptmapd check /etc/postfix/relay_recipients
   rcptmapd check -c rcptmapd.toml && systemctl reload rcptmapd
+  rcptmapd check --diff && echo nothing new
   rcptmapd check --json | jq -r '.sources[] | \"\\(.name) \\(.recipients)\"'
 
-Without -c and without a list /etc/rcptmapd/rcptmapd.toml is read. No running daemon is asked.
+Without -c and without a list /etc/rcptmapd/rcptmapd.toml is read. No running daemon is asked, but with --diff: then it \
+tells what a reload would change now, and which lists it would not take.
 
 Exit status: 0 fine, 65 lines that can't be understood or a list that would not be taken, 78 the configuration is \
-wrong. Duplicates, conflicts and warnings alone are fine.")]
+wrong. Duplicates, conflicts and warnings alone are fine. With --diff: 0 nothing would change, 1 something would, 65 a list \
+would not be taken, 69 there is no daemon.")]
 pub struct Args {
     /// Configuration file
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Ask the running daemon what a reload would change
+    #[arg(long, conflicts_with = "sources")]
+    diff: bool,
+    /// Control socket of the daemon, in place of the configured one
+    #[arg(long, value_name = "PATH", requires = "diff", conflicts_with = "config")]
+    control: Option<PathBuf>,
     /// For programs
     #[arg(long)]
     json: bool,
@@ -43,6 +53,10 @@ pub struct Args {
 
 /// Reads, and prints.
 pub fn run(args: &Args) -> Result<u8, Failure> {
+    if args.diff {
+        let whom = Whom { config: args.config.clone(), control: args.control.clone() };
+        return diff::run(&whom, args.json);
+    }
     let overrides = Overrides { sources: args.sources.clone(), ..Overrides::default() };
     let settings = match Settings::try_read(args.config.as_deref(), &overrides)? {
         Ok(settings) => settings,

@@ -7,11 +7,14 @@
 mod check;
 mod client;
 mod completions;
+mod diff;
 mod explain;
+mod order;
 mod pipeline;
 mod query;
 mod reload;
 mod report;
+mod rollback;
 mod serve;
 mod settings;
 mod stats;
@@ -89,6 +92,7 @@ enum Command {
     Stats(stats::Args),
     Report(report::Args),
     Reload(reload::Args),
+    Rollback(rollback::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
 }
@@ -146,6 +150,7 @@ pub fn run() -> ExitCode {
         Command::Stats(args) => stats::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
     };

@@ -1,22 +1,19 @@
 //! `rcptmapd reload`: has a running daemon read everything again, and tells what came of it.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
-use super::client::{self, Whom};
+use super::client::Whom;
+use super::order::order;
 use super::status::{self, Status};
 use super::text::{self, Style};
 use super::{Failure, exit};
-
-/// How long the daemon may take: a little more than it gives itself.
-const PATIENCE: Duration = Duration::from_secs(610);
 
 /// Have a running daemon read configuration and lists again
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
   rcptmapd reload
+  rcptmapd reload --force exchange
   rcptmapd reload || echo 'a list was not taken' | mail -s rcptmapd postmaster
 
 Waits until it is done, and shows the status. What can't be taken stays as it was. The signal HUP does the same, \
@@ -27,6 +24,9 @@ the control socket is not for you.")]
 pub struct Args {
     #[command(flatten)]
     whom: Whom,
+    /// Take this source whatever it has lost (max_shrink, a whole domain, min_entries, the end mark)
+    #[arg(long, value_name = "SOURCE")]
+    force: Vec<String>,
     /// For programs
     #[arg(long)]
     json: bool,
@@ -34,19 +34,9 @@ pub struct Args {
 
 /// Asks for it, waits, and prints.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let endpoint = args.whom.control()?.ok_or_else(|| {
-        let text = "the configuration has no control socket (control = \"\"); send the daemon a signal instead: \
-                    systemctl reload rcptmapd, or kill -HUP PID";
-        Failure::new(exit::CONFIG, text)
-    })?;
-    let mut stream = client::connect(&endpoint, client::PAGE_PATIENCE)?;
-    let patience = stream.set_read_timeout(PATIENCE);
-    patience.map_err(|e| Failure::new(exit::OS, format!("{endpoint}: {}", crate::config::reason(&e))))?;
-    let (code, body) = client::page(&mut stream, "POST", "/reload")?;
-    if code != 200 && code != 409 {
-        let text = format!("{endpoint}: the daemon answers {code} to a reload; is this its control socket?");
-        return Err(Failure::new(exit::PROTOCOL, text));
-    }
+    let force = args.force.join("\n");
+    let parameters = if force.is_empty() { vec![] } else { vec![("force", force)] };
+    let (code, body) = order(&args.whom, "/reload", &parameters)?;
     let value: Value = status::json(&body)?;
     let status = Status::of(&value)?;
     if args.json {

@@ -222,6 +222,7 @@ impl Status {
                     text::number(source.recipients),
                     source.taken.map_or_else(|| "some time ago".to_owned(), |taken| ago(taken, now))
                 ),
+                "old" => "the list stays in force for those whom it lists".to_owned(),
                 _ => "it was never read; whom the other sources don't know gets \"try again later\"".to_owned(),
             };
             let _ = writeln!(out, "  meanwhile: {then}");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::probing::{Asking, Probing};
+use super::spared::Spared;
 use super::token::SessionId;
 use super::watch::{self, Act, Watch, Whom};
 use crate::config::{Config, Limits, ListenProtocol};
@@ -58,6 +59,8 @@ pub struct Core {
     pub asker: SessionId,
     /// What a prober has found out for the request at the front of its input.
     pub resume: Option<Verdict>,
+    /// Who would have been refused, where that is only told.
+    pub spared: Spared,
     scratch: Scratch,
 }
 
@@ -103,6 +106,7 @@ impl Core {
             probing: None,
             asker: SessionId { slot: 0, generation: 0 },
             resume: None,
+            spared: Spared::default(),
             scratch: Scratch::default(),
         };
         core.watch.tallies.follow(&core.directory);
@@ -162,6 +166,9 @@ impl Core {
             return false;
         };
         self.stats.count_answer(dialect, &answer);
+        if answer.spared {
+            self.spared.note(answer.domain, watch::without_tag(key), directory, self.now);
+        }
         if let Some(verdict) = answer.verdict {
             let place = self.watch.tallies.place(answer.domain, directory);
             self.watch.tallies.count(number, place, watch::fate(verdict), directory);
@@ -197,6 +204,9 @@ impl Core {
             return false;
         };
         self.stats.count_answer(dialect, &answer);
+        if answer.spared {
+            self.spared.note(answer.domain, watch::without_tag(key), directory, self.now);
+        }
         let Some(verdict) = answer.verdict else {
             write(&answer.reply);
             return true;
@@ -249,6 +259,9 @@ impl Core {
         };
         let Some(decided) = directory.decide(recipient, &mut self.scratch, &mut asking) else { return false };
         self.stats.count_decision(dialect, Outcome::Verdict(decided.verdict), decided.spared);
+        if decided.spared {
+            self.spared.note(decided.domain, recipient, directory, self.now);
+        }
         let bitbucket = self.watch.bitbucket;
         let (place, acted) = self.watch.judge(whom.client, decided.domain, decided.verdict, recipient, directory);
         let (decision, fate) = match (acted, decided.decision) {

@@ -13,6 +13,7 @@ mod probing;
 mod report;
 mod server;
 mod session;
+mod spared;
 mod stream;
 mod timer;
 mod token;

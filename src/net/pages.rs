@@ -29,6 +29,12 @@ pub enum Page {
 pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut Vec<u8>) -> Page {
     let (media, body) = match (request.method, request.path) {
         (Method::Post, path @ ("/reload" | "/rollback" | "/rehearse")) if control => match order(path, request.query) {
+            Ok(Order::Reload { force }) if force.iter().any(|name| !is_source(core, name)) => {
+                let names: Vec<&str> = core.report.sources.iter().map(|source| source.name.as_str()).collect();
+                let why = format!("there is no such source to force; there are {}\n", names.join(", "));
+                http::encode(400, TEXT, why.as_bytes(), false, out);
+                return Page::Written;
+            }
             Ok(order) => return Page::Later(core.order(order)),
             Err(why) => {
                 http::encode(400, TEXT, why.as_bytes(), false, out);
@@ -61,6 +67,10 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
         http::encode(200, media, body.as_bytes(), false, out);
     }
     Page::Written
+}
+
+fn is_source(core: &Core, name: &str) -> bool {
+    core.report.sources.iter().any(|source| source.name == name)
 }
 
 /// The order that a command is: `/reload?force=NAME` (several names: a line each), `/rollback?source=NAME&version=3`.
@@ -173,6 +183,9 @@ pub fn stats(core: &Core) -> Value {
         "uptime_seconds": core.now.saturating_duration_since(core.started).as_secs(),
         "requests": requests,
         "spared": stats.spared,
+        "spared_by_domain": core.spared.domains().map(|(name, count)| {
+            (String::from_utf8_lossy(name).into_owned(), count.into())
+        }).collect::<serde_json::Map<String, Value>>(),
         "skipped": super::report::skipped(core),
         "discarded": stats.discarded,
         "sessions": {

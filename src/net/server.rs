@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Waker};
+use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
@@ -104,6 +105,8 @@ impl Server {
         let Setup { config, bound, control, activated, descriptors, notify, logger } = setup;
         let poll = Poll::new()?;
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGUSR2])?;
+        // A list that is longer than `ulimit -f` allows can't be saved; that is no reason to die.
+        signal_hook::flag::register(Signal::SIGXFSZ as i32, Arc::default())?;
         poll.registry().register(&mut signals, Subject::Signals.token(), Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), Subject::Wake.token())?);
         let wake = Box::new(wake_by(Arc::clone(&waker)));

@@ -178,7 +178,6 @@ impl Catalog {
 
     /// What a reload would do now: the reports of all sources, as if it had been done.
     pub fn rehearse(&mut self, config: &Config) -> Vec<SourceReport> {
-        self.follow(config);
         let setting = self.setting(config, &[]);
         let mut reports = Vec::new();
         for source in &config.sources {

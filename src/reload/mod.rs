@@ -36,7 +36,7 @@ pub use read::SourceError;
 pub use report::{FileReport, Report, SourceReport, State};
 pub use tell::{plural, recipients};
 
-use crate::config::{Config, Overrides};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::resolve::Directory;
 use crate::sys;
 
@@ -256,24 +256,24 @@ impl Worker {
                     }
                     Err(text) => (ticket, 409, text),
                 },
-                _ => {
-                    let reports = self.catalog.rehearse(&self.config);
-                    (ticket, 200, json::rehearsal(&reports).to_string())
-                }
+                _ => match self.read_config(first) {
+                    Ok(config) => {
+                        let reports = self.catalog.rehearse(config.as_ref().unwrap_or(&self.config));
+                        (ticket, 200, json::rehearsal(&reports).to_string())
+                    }
+                    Err(error) => (ticket, 409, error.to_string()),
+                },
             });
         }
         changed.iter().for_each(|source| self.catalog.hurry(source));
-        let mut config = None;
-        if let (true, false, Some(file)) = (reload, first, &self.settings.file) {
-            match Config::load(file, &self.settings.overrides) {
-                Ok(read) => config = Some(Arc::new(read)),
-                Err(error) => {
-                    log::error!("{error}; configuration and lists stay as they were");
-                    self.last = self.catalog.refuse(&self.last, error.to_string());
-                    return self.tell(None, None, true, answers);
-                }
+        let config = match self.read_config(first || !reload) {
+            Ok(config) => config,
+            Err(error) => {
+                log::error!("{error}; configuration and lists stay as they were");
+                self.last = self.catalog.refuse(&self.last, error.to_string());
+                return self.tell(None, None, true, answers);
             }
-        }
+        };
         if let Some(config) = &config {
             self.config = Arc::clone(config);
         }
@@ -289,6 +289,14 @@ impl Worker {
             self.tell(None, None, false, Vec::new())?;
         }
         Ok(())
+    }
+
+    /// The configuration as its file is now; `None`: it stays.
+    fn read_config(&self, stays: bool) -> Result<Option<Arc<Config>>, ConfigError> {
+        match &self.settings.file {
+            Some(file) if !stays => Config::load(file, &self.settings.overrides).map(|read| Some(Arc::new(read))),
+            _ => Ok(None),
+        }
     }
 
     /// Tells the loop.

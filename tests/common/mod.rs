@@ -96,7 +96,7 @@ pub struct Setup {
     config: Option<String>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
-    descriptors: Option<u32>,
+    limits: String,
 }
 
 impl Default for Setup {
@@ -110,7 +110,7 @@ impl Setup {
     pub fn new() -> Setup {
         let dir = tempfile::Builder::new().prefix("rcptmapd-").tempdir().expect("a temporary folder");
         permit(dir.path(), 0o755);
-        Setup { dir, lists: Vec::new(), config: None, args: Vec::new(), env: Vec::new(), descriptors: None }
+        Setup { dir, lists: Vec::new(), config: None, args: Vec::new(), env: Vec::new(), limits: String::new() }
     }
 
     /// A path in the folder.
@@ -158,7 +158,13 @@ impl Setup {
 
     /// The most files that the daemon may have open (`ulimit -n`, the hard limit, too).
     pub fn descriptors(mut self, most: u32) -> Setup {
-        self.descriptors = Some(most);
+        self.limits += &format!("ulimit -n {most} && ");
+        self
+    }
+
+    /// The longest file that the daemon may write, in blocks of 512 bytes (`ulimit -f`): a disk that is full.
+    pub fn file_blocks(mut self, most: u32) -> Setup {
+        self.limits += &format!("ulimit -f {most} && ");
         self
     }
 
@@ -205,8 +211,8 @@ impl Setup {
             }
         }
         command.args(&self.args).args(&self.lists).envs(self.env.iter().map(|(name, value)| (name, value)));
-        if let Some(most) = self.descriptors {
-            command = under_limit(&command, most);
+        if !self.limits.is_empty() {
+            command = under_limits(&command, &self.limits);
         }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
@@ -227,10 +233,10 @@ impl Setup {
     }
 }
 
-/// The same command, started by a shell that sets the limit first.
-fn under_limit(command: &Command, most: u32) -> Command {
+/// The same command, started by a shell that sets limits first.
+fn under_limits(command: &Command, limits: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\"")).arg(command.get_program());
+    shell.arg("-c").arg(format!("{limits}exec \"$0\" \"$@\"")).arg(command.get_program());
     shell.args(command.get_args()).env_clear().stdin(Stdio::null());
     shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     if let Some(dir) = command.get_current_dir() {
@@ -463,6 +469,16 @@ impl Daemon {
     pub fn stop(mut self) -> Ran {
         self.signal(Signal::SIGTERM);
         self.wait()
+    }
+
+    /// Kills it, and starts it again on the same files.
+    pub fn restart(mut self) -> Daemon {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for socket in ["notify.sock", "control.sock", "rcptmapd.sock"] {
+            let _ = std::fs::remove_file(self.path(socket));
+        }
+        std::mem::take(&mut self.setup).start()
     }
 
     /// Waits for the end.

@@ -1,0 +1,170 @@
+//! `rcptmapd check --diff`: what a reload of the running daemon would change now.
+//!
+//! The daemon reads its configuration and lists as in a reload, runs its commands, and compares; nothing is taken. So what
+//! is told is what its user may read, and what is in force is what it answers by.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::client::Whom;
+use super::order::order;
+use super::text::{self, Style};
+use super::{Failure, exit, status};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rehearsal {
+    sources: Vec<Source>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Source {
+    name: String,
+    origin: String,
+    error: Option<String>,
+    force: Option<String>,
+    changes: Option<Changes>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Changes {
+    before: usize,
+    after: usize,
+    added: usize,
+    removed: usize,
+    changed: usize,
+    first_added: Vec<String>,
+    first_removed: Vec<String>,
+    domains: BTreeMap<String, Counts>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Counts {
+    added: usize,
+    removed: usize,
+    changed: usize,
+}
+
+/// Asks the daemon, and prints.
+pub fn run(whom: &Whom, json: bool) -> Result<u8, Failure> {
+    let (code, body) = order(whom, "/rehearse", &[])?;
+    if code != 200 {
+        return Err(Failure::new(exit::CONFIG, body));
+    }
+    let value: Value = status::json(&body)?;
+    let rehearsal: Rehearsal = status::json(&body)?;
+    if json {
+        text::print_json(&value)?;
+    } else {
+        text::print(&rehearsal.text(Style::of_stdout()))?;
+    }
+    Ok(rehearsal.code())
+}
+
+impl Rehearsal {
+    fn code(&self) -> u8 {
+        if self.sources.iter().any(|source| source.error.is_some()) {
+            exit::DATA
+        } else if self.sources.iter().any(|source| source.changes.is_some()) {
+            exit::NO
+        } else {
+            exit::OK
+        }
+    }
+
+    fn text(&self, style: Style) -> String {
+        let mut out = String::new();
+        for source in &self.sources {
+            let _ = writeln!(out, "{} {}", style.head(&format!("{}:", source.name)), source.origin);
+            source.text(style, &mut out);
+        }
+        let line = match self.code() {
+            exit::OK => style.good("a reload would change nothing"),
+            exit::NO => style.odd("a reload would change this"),
+            _ => style.bad("a reload would leave a list as it is"),
+        };
+        let _ = writeln!(out, "\n{line}");
+        out
+    }
+}
+
+impl Source {
+    fn text(&self, style: Style, out: &mut String) {
+        let mut row = |label: &str, text: &str| {
+            let _ = writeln!(out, "  {label:<11} {text}");
+        };
+        if let Some(error) = &self.error {
+            row("NOT TAKEN", &style.bad(error));
+            if let Some(force) = &self.force {
+                row("to force it", force);
+            }
+            return;
+        }
+        let Some(changes) = &self.changes else {
+            row("same", "what it says is in force");
+            return;
+        };
+        let counts = signs(changes.added, changes.removed, changes.changed);
+        let (before, after) = (text::number(changes.before), text::count(changes.after, "entry"));
+        row("changes", &format!("{counts}; {after}, {before} before"));
+        for (domain, counts) in &changes.domains {
+            let domain = if domain.is_empty() { "any domain" } else { domain };
+            let counts = signs(counts.added, counts.removed, counts.changed);
+            row("", &format!("{counts} in {}", text::printable_text(domain.as_bytes())));
+        }
+        for (label, count, first) in
+            [("added", changes.added, &changes.first_added), ("removed", changes.removed, &changes.first_removed)]
+        {
+            if !first.is_empty() {
+                let names: Vec<String> = first.iter().map(|name| text::printable_text(name.as_bytes())).collect();
+                let rest = count.saturating_sub(first.len());
+                let more = if rest > 0 { format!(" and {} more", text::number(rest)) } else { String::new() };
+                row(label, &format!("{}{more}", names.join(", ")));
+            }
+        }
+    }
+}
+
+fn signs(added: usize, removed: usize, changed: usize) -> String {
+    let parts = [('+', added), ('-', removed), ('~', changed)];
+    let parts: Vec<String> =
+        parts.iter().filter(|(_, n)| *n > 0).map(|(sign, n)| format!("{sign}{}", text::number(*n))).collect();
+    if parts.is_empty() { "nothing".to_owned() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn changes_and_guards_are_told_and_give_the_status() {
+        let value = json!({"sources": [
+            {"name": "a", "origin": "/etc/a", "error": null, "changes": null},
+            {"name": "b", "origin": "/etc/b", "changes": {"before": 1000, "after": 1001, "added": 2, "removed": 1,
+                "changed": 0, "first_added": ["x@b.example", "y@b.example"], "first_removed": ["z@b.example"],
+                "domains": {"b.example": {"before": 7, "added": 2, "removed": 1, "changed": 0}}}},
+            {"name": "c", "origin": "/etc/c", "error": "/etc/c: half of it is gone", "force": "rcptmapd reload --force c"},
+        ]});
+        let mut rehearsal: Rehearsal = serde_json::from_value(value).expect("a rehearsal");
+        assert_eq!(rehearsal.code(), exit::DATA);
+        assert_eq!(
+            rehearsal.text(Style::default()),
+            "a: /etc/a\n  same        what it says is in force\n\
+             b: /etc/b\n  changes     +2 -1; 1,001 entries, 1,000 before\n              +2 -1 in b.example\n  \
+             added       x@b.example, y@b.example\n  removed     z@b.example\n\
+             c: /etc/c\n  NOT TAKEN   /etc/c: half of it is gone\n  to force it rcptmapd reload --force c\n\
+             \na reload would leave a list as it is\n"
+        );
+        rehearsal.sources.pop();
+        assert_eq!(rehearsal.code(), exit::NO);
+        rehearsal.sources.pop();
+        assert_eq!(rehearsal.code(), exit::OK);
+    }
+}

@@ -1,0 +1,631 @@
+//! What is not to happen when lists are loaded: every trouble that lists have been seen with, against the running daemon.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Daemon, PATIENCE, Setup, ask, connect_unix, run};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::io::{Read, Write};
+
+/// `u0@example.org` to `u{count - 1}@example.org`.
+fn list(count: usize) -> String {
+    let mut text = String::new();
+    for number in 0..count {
+        let _ = writeln!(text, "u{number}@example.org");
+    }
+    text
+}
+
+fn source(more: &str) -> String {
+    format!("[[source]]\nname = \"list\"\npath = \"list\"\n{more}\n")
+}
+
+fn saving(more: &str) -> String {
+    format!("state_dir = \"DIR/state\"\n{}", source(more))
+}
+
+fn first(daemon: &Daemon) -> Value {
+    daemon.status()["sources"][0].clone()
+}
+
+/// Asks again and again until it is so.
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        thread::yield_now();
+    }
+}
+
+fn utf16(text: &str) -> Vec<u8> {
+    std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+}
+
+/// Writes a file as a script on another host does: in its place.
+fn write_in_place(path: &Path, content: &[u8]) {
+    std::fs::write(path, content).expect("written");
+}
+
+/// Tells threads to stop, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+// --- the trouble matrix --------------------------------------------------------------------------------------------
+
+/// What becomes of a list of 30 addresses (and 9 at other.example) that is replaced by this.
+enum Then {
+    /// It is taken: this address exists, and the log says so.
+    Taken(&'static str, &'static str),
+    /// It is not: the old answers hold, and the log says why.
+    Kept(&'static str),
+}
+
+#[test]
+fn every_trouble_of_the_matrix() {
+    use Then::{Kept, Taken};
+    let old = list(30) + &(0..9).map(|n| format!("o{n}@other.example\n")).collect::<String>();
+    let with = |more: &str| format!("{old}{more}").into_bytes();
+    let half = old.as_bytes()[..old.len() / 2].to_vec();
+    let rows = |count: usize| (0..count).map(|n| format!("\"r{n}@example.org\",\"UserMailbox\"\n")).collect::<String>();
+    let csv = |count: usize| {
+        let others: String = old.lines().skip(30).map(|line| format!("\"{line}\",\"UserMailbox\"\n")).collect();
+        let known: String = old.lines().take(30).map(|line| format!("\"{line}\",\"UserMailbox\"\n")).collect();
+        let header = "\"PrimarySmtpAddress\",\"RecipientTypeDetails\"\n";
+        format!("{header}{known}{others}{}", rows(count - 39)).into_bytes()
+    };
+    let exported: String = old.lines().map(|line| format!("alias: SMTP:{line}\r\nalias: X400:c=DE;a= ;\r\n")).collect();
+    let mut berkeley = vec![0; 12];
+    berkeley.extend_from_slice(&[0x61, 0x15, 0x06, 0]);
+    berkeley.resize(8192, 0);
+    let cases: Vec<(&str, Vec<u8>, Then)> = vec![
+        (
+            "CRLF",
+            with("new@example.org\n")
+                .iter()
+                .flat_map(|&b| if b == b'\n' { vec![b'\r', b'\n'] } else { vec![b] })
+                .collect(),
+            Taken("new@example.org", "1 added"),
+        ),
+        (
+            "a BOM",
+            [b"\xef\xbb\xbf".to_vec(), with("new@example.org")].concat(),
+            Taken("u0@example.org", "added new@example.org"),
+        ),
+        ("UTF-16", utf16(&format!("{old}new@example.org\r\n")), Taken("new@example.org", "1 added")),
+        ("half written", half, Kept("are gone (")),
+        (
+            "half written, and it knows",
+            [with("# end 40 lines\n")].concat(),
+            Kept("the end mark says 40 lines, but 39 are before it"),
+        ),
+        ("empty", Vec::new(), Kept("the file is empty")),
+        ("only comments", b"# nothing\n# at all\n".to_vec(), Kept("no entry in 2 lines")),
+        ("a whole domain gone", list(30).into_bytes(), Kept("are gone (")),
+        ("exactly 1000 rows", csv(1000), Taken("r7@example.org", "exactly 1000 rows: probably cut off")),
+        ("exactly 1500 rows", csv(1500), Taken("r7@example.org", "exactly 1500 rows: probably cut off")),
+        ("exactly 2000 rows", csv(2000), Taken("r7@example.org", "exactly 2000 rows: probably cut off")),
+        ("upper case", with("New.Name@EXAMPLE.ORG\n"), Taken("new.name@example.org", "added new.name@example.org")),
+        (
+            "other kinds of addresses",
+            format!("{exported}alias: smtp:new@example.org\r\nalias: sip:no@example.org\r\n").into_bytes(),
+            Taken("new@example.org", "1 added"),
+        ),
+        (
+            "foreign domains",
+            with("partner@foreign.example\n"),
+            Taken("u0@example.org", "1 recipient left out, they belong to none of our domains"),
+        ),
+        (
+            "umlauts",
+            with("j\u{fc}rgen@example.org\nx@m\u{fc}ller.example\n"),
+            Taken("J\u{dc}RGEN@example.org", "added j\\xc3\\xbcrgen@example.org, x@xn--mller-kva.example"),
+        ),
+        (
+            "prose",
+            with("etc...\nnew@example.org\n"),
+            Taken("new@example.org", "1 line can't be understood; the first is"),
+        ),
+        (
+            "twice with another value",
+            with("u3@example.org state=disabled\n"),
+            Taken("u3@example.org", "nothing has changed"),
+        ),
+        ("a database file", berkeley, Kept("this is a Berkeley DB file; give the text that it was made of")),
+        ("a NUL", with("a\0b@example.org\n"), Kept("a NUL byte; this is not a text file")),
+    ];
+    let domains = "[[domain]]\nnames = [\"example.org\", \"other.example\", \"m\u{fc}ller.example\"]\n";
+    let mut daemon = Setup::new().file("list", &old).config(&format!("{}{domains}", source(""))).start();
+    for (what, content, then) in cases {
+        daemon.write("list", &old);
+        assert_eq!(daemon.http("POST", "/reload?force=list").0, 200, "{what}: the old list again");
+        let before = daemon.log().len();
+        daemon.write("list", &content);
+        daemon.hup();
+        let log = daemon.log()[before..].to_owned();
+        let why = match then {
+            Kept(why) => {
+                assert_eq!(daemon.query("u29@example.org"), "OK u29@example.org", "{what}: {log}");
+                assert_eq!(daemon.query("o8@other.example"), "OK o8@other.example", "{what}: {log}");
+                assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ", "{what}: {log}");
+                assert_eq!(daemon.http("GET", "/health").0, 503, "{what}");
+                assert!(log.contains("its last good list of 39 recipients stays in force"), "{what}: {log}");
+                why
+            }
+            Taken(address, why) => {
+                let answer = daemon.query(address);
+                assert!(answer.starts_with("OK "), "{what}: {answer}: {log}");
+                assert_eq!(daemon.query("no@example.org"), "NOTFOUND ", "{what}: {log}");
+                assert_eq!(daemon.query("partner@foreign.example"), "NOTFOUND ", "{what}: {log}");
+                assert_eq!(daemon.http("GET", "/health").0, 200, "{what}: {log}");
+                why
+            }
+        };
+        assert!(log.contains(why), "{what}: no {why:?} in {log}");
+    }
+}
+
+#[test]
+fn a_share_that_is_not_mounted_keeps_the_list_and_raises_the_alarm_by_age() {
+    let mut daemon = Setup::new().file("list", list(30)).config(&source("max_age = \"1h\"")).start();
+    std::fs::remove_file(daemon.path("list")).expect("it is there");
+    daemon.hup();
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    daemon.wait_for_log("no such file; if it lies on a share, the share may not be mounted yet");
+    // The list comes back, and is two hours old.
+    let then = std::time::SystemTime::now() - Duration::from_secs(7200);
+    daemon.write("list", list(31));
+    let file = std::fs::OpenOptions::new().write(true).open(daemon.path("list")).expect("it is there");
+    file.set_modified(then).expect("a time");
+    daemon.hup();
+    assert_eq!(daemon.query("u30@example.org"), "OK u30@example.org");
+    assert!(daemon.query("nobody@example.org").starts_with("TEMP "));
+    daemon.wait_for_log("older than max_age = 1h");
+    assert_eq!((daemon.http("GET", "/health").0, &first(&daemon)["state"]), (503, &"old".into()));
+    file.set_modified(std::time::SystemTime::now()).expect("a time");
+    daemon.hup();
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    assert_eq!(daemon.http("GET", "/health").0, 200);
+}
+
+#[test]
+fn a_list_that_root_alone_may_read_is_told_with_advice() {
+    if !nix::unistd::geteuid().is_root() {
+        writeln!(std::io::stderr(), "SKIPPED a_list_that_root_alone_may_read: needs root").expect("standard error");
+        return;
+    }
+    let setup = Setup::new().file("list", list(3));
+    for path in [setup.path(""), setup.path("list")] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("ours");
+    }
+    let mut daemon = setup.config(&format!("user = \"nobody\"\n{}", source(""))).start();
+    daemon.write("list", list(4));
+    std::fs::set_permissions(daemon.path("list"), std::fs::Permissions::from_mode(0o600)).expect("ours");
+    daemon.hup();
+    daemon.wait_for_log("permission denied; make it readable for the user that rcptmapd runs as");
+    assert_eq!(daemon.query("u2@example.org"), "OK u2@example.org");
+}
+
+// --- guards --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_guard_tells_the_command_that_forces_it() {
+    let config = format!("{}[[source]]\nname = \"more\"\npath = \"more\"\n", source(""));
+    let mut daemon = Setup::new().file("list", list(100)).file("more", "x@example.org\n").config(&config).start();
+    daemon.write("list", list(50));
+    daemon.write("more", "y@example.org\n");
+    daemon.hup();
+    let config = daemon.path("rcptmapd.toml").display().to_string();
+    let command = format!("rcptmapd reload -c {config} --force list");
+    let path = daemon.path("list").display().to_string();
+    daemon.wait_for_log(&format!(
+        "source list: {path}: 50 of 100 entries are gone (50 now), more than max_shrink = 20% allows; if that is right: \
+         {command}"
+    ));
+    assert_eq!(daemon.query("u99@example.org"), "OK u99@example.org");
+    assert_eq!(daemon.query("y@example.org"), "OK y@example.org", "other sources are taken");
+    let diff = run(&["check", "--diff", "-c", &config]);
+    assert!(diff.code == Some(65) && diff.out.contains(&command), "{diff:?}");
+    assert_eq!(run(&["reload", "-c", &config, "--force", "lisst"]).code, Some(65));
+    let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+    let forced = run(&arguments);
+    assert_eq!(forced.code, Some(0), "{forced:?}");
+    assert_eq!(daemon.query("u99@example.org"), "NOTFOUND ");
+    let diff = run(&["check", "--diff", "-c", &config]);
+    assert_eq!(diff.code, Some(0), "{diff:?}");
+    daemon.write("list", list(51));
+    let diff = run(&["check", "--diff", "-c", &config]);
+    assert!(diff.code == Some(1) && diff.out.contains("+1 in example.org"), "{diff:?}");
+    assert_eq!(daemon.query("u50@example.org"), "NOTFOUND ", "nothing is taken by it");
+}
+
+#[test]
+fn an_end_mark_once_had_is_wanted_again() {
+    let mut daemon = Setup::new().file("list", list(3) + "# end 3 lines\n").config(&source("")).start();
+    daemon.write("list", list(4));
+    daemon.hup();
+    daemon.wait_for_log("it has no end mark (# end N lines) any more");
+    assert_eq!(daemon.query("u3@example.org"), "NOTFOUND ");
+    daemon.write("list", list(4) + "# end 4 lines\n");
+    daemon.hup();
+    assert_eq!(daemon.query("u3@example.org"), "OK u3@example.org");
+}
+
+#[test]
+fn a_file_that_is_being_written_is_not_taken() {
+    let daemon = Setup::new().file("list", list(20)).config(&source("watch = \"poll\"\nrefresh = \"1s\"")).start();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let path = daemon.path("list");
+            let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("it is there");
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                file.write_all(format!("w{number}@example.org\n").as_bytes()).expect("written");
+                number += 1;
+                thread::park_timeout(Duration::from_millis(1));
+            }
+        });
+        let _stop = Stop(&stop);
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_log("changed while it was read");
+        assert_eq!(daemon.query("w0@example.org"), "NOTFOUND ");
+    });
+    // Once it is at rest it is taken, without anybody asking.
+    until("the rest", || daemon.query("w0@example.org") == "OK w0@example.org");
+}
+
+// --- unchanged -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn equal_content_is_no_change_and_a_change_is_told() {
+    let mut daemon = Setup::new().file("list", list(30)).config(&source("")).start();
+    let backwards: String = list(30).lines().rev().map(|line| format!("{}\r\n", line.to_uppercase())).collect();
+    daemon.write("list", backwards);
+    daemon.hup();
+    let log = daemon.wait_for_log("nothing has changed: 30 recipients in 1 domain from 1 source");
+    assert_eq!(log.matches("loaded 30 recipients").count(), 1, "{log}");
+    daemon.write("list", list(31).replace("u0@", "new@"));
+    daemon.hup();
+    for line in [
+        "source list: 2 added, 1 removed, 31 entries now: example.org +2 -1",
+        "source list: added new@example.org, u30@example.org",
+        "source list: removed u0@example.org",
+    ] {
+        daemon.wait_for_log(line);
+    }
+}
+
+#[test]
+fn an_error_is_told_once() {
+    let mut daemon = Setup::new().file("list", list(3)).config(&source("")).start();
+    daemon.write("list", "");
+    for _ in 0..3 {
+        daemon.hup();
+    }
+    assert_eq!(daemon.log().matches("the file is empty").count(), 1, "{}", daemon.log());
+}
+
+// --- state_dir -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn what_was_accepted_serves_after_a_restart_while_the_source_is_away() {
+    let mut daemon = Setup::new().file("list", list(30)).config(&saving("")).start();
+    daemon.write("list", list(31));
+    daemon.hup();
+    until("saved", || first(&daemon)["version"] == 2);
+    std::fs::remove_file(daemon.path("list")).expect("it is there");
+    let mut daemon = daemon.restart();
+    assert_eq!(daemon.query("u30@example.org"), "OK u30@example.org");
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    assert_eq!((&daemon.status()["complete"], &first(&daemon)["state"]), (&true.into(), &"kept".into()));
+    // And the guards compare with it.
+    daemon.write("list", list(9));
+    daemon.hup();
+    daemon.wait_for_log("22 of 31 entries are gone");
+    let daemon = daemon.restart();
+    daemon.wait_for_log("22 of 31 entries are gone");
+    assert_eq!(daemon.query("u30@example.org"), "OK u30@example.org");
+}
+
+#[test]
+fn a_full_disk_and_a_read_only_folder_stop_nothing() {
+    let mut daemon = Setup::new().file("list", list(20_000)).file_blocks(16).config(&saving("")).start();
+    daemon.wait_for_log("can't save a list for the next start: ");
+    daemon.write("list", list(20_001));
+    daemon.hup();
+    assert_eq!(daemon.query("u20000@example.org"), "OK u20000@example.org");
+    assert_eq!(daemon.log().matches("can't save a list").count(), 1, "once: {}", daemon.log());
+    assert_eq!(daemon.http("GET", "/health").0, 200);
+    assert!(daemon.status()["state_dir_error"].as_str().is_some_and(|why| why.contains("can't save")));
+    // A file where the folder should be: nobody can write below it, not even root.
+    let mut daemon = Setup::new().file("list", list(3)).file("state", "").config(&saving("")).start();
+    daemon.wait_for_log("can't save a list for the next start: ");
+    daemon.write("list", list(4));
+    daemon.hup();
+    assert_eq!(daemon.query("u3@example.org"), "OK u3@example.org");
+    std::fs::remove_file(daemon.path("state")).expect("it is there");
+    daemon.write("list", list(5));
+    daemon.hup();
+    daemon.wait_for_log("lists are saved in");
+}
+
+#[test]
+fn killed_while_saving_leaves_the_old_or_the_new_version() {
+    let sizes = [3_000, 3_001];
+    let mut daemon = Setup::new().file("list", list(sizes[0])).config(&saving("keep_versions = 1")).start();
+    for round in 0..25 {
+        until("saved", || !first(&daemon)["version"].is_null());
+        let size = sizes[(round + 1) % 2];
+        daemon.write("list", list(size));
+        daemon.signal(Signal::SIGHUP);
+        // A little later each time: before, while and after it is written.
+        thread::park_timeout(Duration::from_millis(round as u64 * 2));
+        daemon.signal(Signal::SIGKILL);
+        std::fs::rename(daemon.path("list"), daemon.path("away")).expect("it is there");
+        let restarted = daemon.restart();
+        let recipients = first(&restarted)["recipients"].as_u64().expect("a number") as usize;
+        assert!(sizes.contains(&recipients), "round {round}: {recipients}: {}", restarted.log());
+        assert!(!restarted.log().contains("skipped"), "{}", restarted.log());
+        restarted.write("list", list(size));
+        daemon = restarted;
+        daemon.hup();
+    }
+}
+
+#[test]
+fn a_rollback_holds_until_the_list_changes() {
+    let mut daemon = Setup::new().file("list", list(30)).config(&saving("")).start();
+    for size in [31, 32] {
+        daemon.write("list", list(size));
+        daemon.hup();
+    }
+    until("saved", || first(&daemon)["version"] == 3);
+    let config = daemon.path("rcptmapd.toml").display().to_string();
+    let wrong = run(&["rollback", "-c", &config, "list", "9"]);
+    assert!(wrong.code == Some(65) && wrong.err.contains("there are 3, 2, 1"), "{wrong:?}");
+    let done = run(&["rollback", "-c", &config, "list"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.out.contains("version 2 with 31 entries is in force until the list changes"), "{done:?}");
+    let is_rolled_back = |daemon: &Daemon| {
+        assert_eq!(daemon.query("u31@example.org"), "NOTFOUND ");
+        assert_eq!(daemon.query("u30@example.org"), "OK u30@example.org");
+        assert_eq!(first(daemon)["state"], "rolled-back");
+    };
+    is_rolled_back(&daemon);
+    daemon.hup();
+    is_rolled_back(&daemon);
+    let mut daemon = daemon.restart();
+    is_rolled_back(&daemon);
+    daemon.write("list", list(33));
+    daemon.hup();
+    assert_eq!(daemon.query("u32@example.org"), "OK u32@example.org");
+    assert_eq!(first(&daemon)["state"], "ok");
+}
+
+// --- sources -------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_folder_and_a_pattern_are_sources() {
+    let config = "[[source]]\nname = \"all\"\npath = \"lists\"\n[[source]]\nname = \"some\"\npath = \"*.csv\"\n";
+    let setup = Setup::new().file("users.csv", "Mail\ncarl@example.org\n");
+    std::fs::create_dir(setup.path("lists")).expect("a folder");
+    let mut daemon = setup
+        .file("lists/a", "anna@example.org\n")
+        .file("lists/b", "bert@example.org\nodd line\n")
+        .config(config)
+        .start();
+    for name in ["anna", "bert", "carl"] {
+        assert!(daemon.query(&format!("{name}@example.org")).starts_with("OK "), "{name}");
+    }
+    daemon.wait_for_log("lists/b:2: ");
+    daemon.write("lists/c", "cora@example.org\n");
+    daemon.write("more.csv", "Mail\ndora@example.org\n");
+    daemon.hup();
+    assert_eq!(daemon.query("cora@example.org"), "OK cora@example.org");
+    assert_eq!(daemon.query("dora@example.org"), "OK dora@example.org");
+    daemon.write("lists/a", "");
+    daemon.hup();
+    daemon.wait_for_log("lists/a: the file is empty");
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+}
+
+fn command(script: &str, more: &str) -> String {
+    format!(
+        "state_dir = \"DIR/state\"\n[[source]]\nname = \"ad\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nformat = \
+         \"plain\"\n{more}\n"
+    )
+}
+
+#[test]
+fn the_output_of_a_program_is_a_source() {
+    let script = "echo ${NOTIFY_SOCKET-not told} >&2; cat DIR/out && exit $(cat DIR/status)";
+    let mut daemon = Setup::new().file("out", list(30)).file("status", "0").config(&command(script, "")).start();
+    assert_eq!(daemon.query("u29@example.org"), "OK u29@example.org");
+    daemon.wait_for_log("source ad: sh: not told");
+    daemon.write("out", list(29));
+    daemon.write("status", "7");
+    daemon.hup();
+    daemon.wait_for_log("sh: it ended with exit status 7: not told");
+    assert_eq!(daemon.query("u29@example.org"), "OK u29@example.org");
+    until("saved", || !first(&daemon)["version"].is_null());
+    // At the next start what was saved serves at once; the program still fails.
+    let mut daemon = daemon.restart();
+    assert_eq!(daemon.query("u29@example.org"), "OK u29@example.org");
+    daemon.wait_for_log("sh: it ended with exit status 7");
+    daemon.write("status", "0");
+    daemon.hup();
+    assert_eq!(daemon.query("u29@example.org"), "NOTFOUND ");
+}
+
+#[test]
+fn a_program_that_hangs_is_ended_and_runs_again_by_itself() {
+    let script = "cat DIR/out; test -e DIR/hang && sleep 3600; true";
+    let more = "timeout = \"1s\"\nrefresh = \"1s\"";
+    let mut daemon = Setup::new().file("out", list(30)).config(&command(script, more)).start();
+    daemon.write("hang", "");
+    daemon.write("out", list(31));
+    daemon.hup();
+    daemon.wait_for_log("sh: it was not done within 1 s (timeout), and was ended");
+    assert_eq!(daemon.query("u30@example.org"), "NOTFOUND ");
+    std::fs::remove_file(daemon.path("hang")).expect("it is there");
+    until("refreshed", || daemon.query("u30@example.org") == "OK u30@example.org");
+}
+
+#[test]
+fn a_watched_list_is_read_when_it_changes() {
+    for watch in ["watch = \"poll\"\nrefresh = \"1s\"", "watch = \"inotify\"\nrefresh = \"1h\""] {
+        let daemon = Setup::new().file("list", list(3)).config(&source(watch)).start();
+        // The watch begins after the first load; what happens before is seen at the next look, so until then again.
+        let mut size = 3;
+        until("renamed into its place", || {
+            size += 1;
+            daemon.write("list", list(size));
+            (0..200).any(|_| daemon.query(&format!("u{}@example.org", size - 1)).starts_with("OK "))
+        });
+        write_in_place(&daemon.path("list"), list(100).as_bytes());
+        until("written in place", || daemon.query("u99@example.org") == "OK u99@example.org");
+    }
+}
+
+#[test]
+fn a_vanished_address_has_a_time_of_grace() {
+    let mut daemon = Setup::new().file("list", list(30)).config(&source("grace = \"2s\"")).start();
+    daemon.write("list", list(29));
+    daemon.hup();
+    assert_eq!(daemon.query("u29@example.org"), "OK u29@example.org");
+    assert_eq!(first(&daemon)["vanished"], 1);
+    until("its end", || daemon.query("u29@example.org") == "NOTFOUND ");
+    assert_eq!(daemon.query("u28@example.org"), "OK u28@example.org");
+}
+
+#[test]
+fn a_list_grows_old_by_itself() {
+    let daemon = Setup::new().file("list", list(3)).config(&source("max_age = \"2s\"")).start();
+    until("old", || daemon.query("nobody@example.org").starts_with("TEMP "));
+    assert_eq!(daemon.query("u1@example.org"), "OK u1@example.org");
+    daemon.wait_for_log("older than max_age = 2s");
+}
+
+#[test]
+fn who_would_have_been_refused_is_told_and_counted() {
+    let domains = "[[domain]]\nnames = [\"example.org\"]\nmode = \"warn\"\n[[domain]]\nnames = [\"off.example\"]\nmode = \"off\"\n";
+    let daemon = Setup::new().file("list", list(3)).config(&format!("{}{domains}", source(""))).start();
+    assert_eq!(daemon.query("u1@example.org"), "OK u1@example.org");
+    for n in 0..100 {
+        assert!(daemon.query(&format!("no\x1b{n}@example.org")).starts_with("OK "));
+        assert!(daemon.query(&format!("no{n}@off.example")).starts_with("OK "));
+    }
+    let log = daemon.wait_for_log("no\\x1b0@example.org: would have been refused (mode = \"warn\")");
+    assert!(log.matches("would have been refused").count() <= 60 && !log.contains("off.example"), "{log}");
+    assert_eq!(daemon.stats()["spared_by_domain"], serde_json::json!({"example.org": 100}));
+}
+
+// --- as a whole ----------------------------------------------------------------------------------------------------
+
+fn resident_kib(daemon: &Daemon) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+fn a_thousand_reloads_under_load() {
+    // Two lists of which each answers for itself: half of the names are in one, half in the other.
+    let lists = [0, 1].map(|which| {
+        let mut text = String::from("always@example.org\n");
+        for number in 0..50 {
+            let _ = writeln!(text, "u{}@example.org", number * 2 + which);
+        }
+        text
+    });
+    let daemon = Setup::new().file("list", &lists[0]).config(&source("max_shrink = \"100%\"")).start();
+    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let path = daemon.unix();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut stream = connect_unix(&path).expect("the daemon accepts");
+                let request = b"19:rcpt u4@example.org,19:rcpt u5@example.org,";
+                let replies: [&[u8]; 2] = [b"17:OK u4@example.org,9:NOTFOUND ,", b"9:NOTFOUND ,17:OK u5@example.org,"];
+                while !stop.load(Ordering::Relaxed) {
+                    stream.write_all(request).expect("the connection stays");
+                    let mut reply = vec![0; replies[0].len()];
+                    stream.read_exact(&mut reply).expect("the connection stays");
+                    assert!(replies.contains(&&reply[..]), "{:?}", String::from_utf8_lossy(&reply));
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    // At a pace: the loader has the lowest priority, and others use the machine, too.
+                    thread::park_timeout(Duration::from_millis(1));
+                }
+            });
+        }
+        let _stop = Stop(&stop);
+        let mut resident = Vec::new();
+        for round in 1..=1000 {
+            daemon.write("list", &lists[round % 2]);
+            assert_eq!(daemon.http("POST", "/reload").0, 200, "round {round}");
+            let mut stream = connect_unix(&path).expect("the daemon accepts");
+            let expected =
+                if round % 2 == 0 { ["OK u4@example.org", "NOTFOUND "] } else { ["NOTFOUND ", "OK u5@example.org"] };
+            for (name, expected) in [&b"u4@example.org"[..], b"u5@example.org"].into_iter().zip(expected) {
+                assert_eq!(ask(&mut stream, "rcpt", name), expected, "round {round}");
+            }
+            if round % 100 == 0 {
+                resident.push(resident_kib(&daemon));
+            }
+        }
+        let (early, late) = (resident[1], resident[9]);
+        assert!(late < early + early / 10 + 1024, "resident memory grows: {resident:?} KiB");
+    });
+    assert!(asked.load(Ordering::Relaxed) > 1000, "the load was there");
+    let stats = daemon.stats();
+    assert_eq!((&stats["reloads"], &stats["reload_failures"]), (&1001.into(), &0.into()));
+}
+
+/// S3: a script on a Windows host writes the addresses of Exchange in place, to a share that is mounted late.
+#[test]
+fn the_export_of_an_exchange_server() {
+    let export = |people: usize| {
+        let mut text = String::from("Microsoft (R) Windows Script Host Version 5.8\r\n\r\n");
+        for number in 0..people {
+            let _ = write!(text, "alias: SMTP:User{number}@Example.ORG\r\nalias: smtp:u{number}@example.org\r\n");
+            let _ = write!(text, "alias: X400:c=DE;a= ;p=Example;o=Exchange;s=User{number};\r\n");
+        }
+        text
+    };
+    let config = "state_dir = \"DIR/state\"\n[[source]]\nname = \"exchange\"\npath = \"share/recipients.txt\"\nwatch = \"poll\"\nrefresh = \"1s\"\nretry = \"1s\"\n\
+                  [[domain]]\nnames = [\"example.org\"]\n";
+    let mut daemon = Setup::new().config(config).start();
+    assert!(daemon.query("user1@example.org").starts_with("TEMP "), "nobody is refused before the share is there");
+    std::fs::create_dir(daemon.path("share")).expect("a folder");
+    let path = daemon.path("share/recipients.txt");
+    write_in_place(&path, export(40).as_bytes());
+    until("found by itself", || daemon.query("u39@example.org") == "OK u39@example.org");
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    // The next night: first empty, then half of it, then all of it, as UTF-16 this time.
+    write_in_place(&path, b"");
+    daemon.hup();
+    assert_eq!(daemon.query("u39@example.org"), "OK u39@example.org");
+    write_in_place(&path, export(20).as_bytes());
+    daemon.hup();
+    assert_eq!(daemon.query("u39@example.org"), "OK u39@example.org");
+    write_in_place(&path, &utf16(&export(41)));
+    until("taken by itself", || daemon.query("u40@example.org") == "OK u40@example.org");
+    // The share is gone, and the gateway is restarted.
+    until("saved", || first(&daemon)["version"] == 2);
+    std::fs::remove_dir_all(daemon.path("share")).expect("it is there");
+    let daemon = daemon.restart();
+    assert_eq!(daemon.query("u40@example.org"), "OK u40@example.org");
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+}
