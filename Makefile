@@ -40,7 +40,7 @@ install: all ## into $(DESTDIR)$(PREFIX): program, example configuration, system
 	sed 's|/usr/sbin/rcptmapd|$(PREFIX)/sbin/rcptmapd|' contrib/systemd/rcptmapd.service > $(DESTDIR)$(UNITDIR)/rcptmapd.service
 	chmod 0644 $(DESTDIR)$(UNITDIR)/rcptmapd.service
 	install -d $(DESTDIR)$(PREFIX)/share/doc/rcptmapd
-	cp -R README.md CHANGELOG.md contrib/postfix contrib/exim contrib/sendmail $(DESTDIR)$(PREFIX)/share/doc/rcptmapd/
+	cp -R README.md CHANGELOG.md contrib/postfix contrib/exim contrib/sendmail contrib/fail2ban $(DESTDIR)$(PREFIX)/share/doc/rcptmapd/
 
 clean: ## remove what was built; the cache of Debian's packages in .cache stays
 	$(CARGO) clean

@@ -168,6 +168,33 @@ fn who_is_in_no_list_is_asked_about_and_remembered() {
 }
 
 #[test]
+fn who_guesses_or_is_not_checked_has_no_backend_asked() {
+    let backend = Backend::start(Manner::Good);
+    let more = "[harvest]\nabsent = 3\naction = \"reject\"\n[skip]\nclients = [\"192.0.2.32/28\"]\n";
+    let daemon = start(&backend, more, "");
+    let policy = |client: &str, recipient: &str| {
+        let request = format!(
+            "request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address={client}\nrecipient={recipient}@example.org\n\n"
+        );
+        String::from_utf8(daemon.exchange(request)).expect("text")
+    };
+    assert_eq!(policy("192.0.2.33", "guess"), "action=DUNNO\n\n");
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), 0);
+    for name in ["guess0", "guess1"] {
+        assert_eq!(policy("203.0.113.7", name), "action=550 5.1.1 User unknown\n\n");
+    }
+    assert_eq!(policy("203.0.113.7", "guess2"), "action=550 5.7.1 Too many unknown recipients\n\n");
+    let asked = backend.recipients.load(Ordering::SeqCst);
+    for name in ["guess3", "guess4", "anna", "listed"] {
+        let reply = policy("203.0.113.7", name);
+        assert!(reply.starts_with("action=DEFER_IF_PERMIT 4.7.1 "), "{name}: {reply}");
+    }
+    assert!(daemon.ask("rcpt_client", "203.0.113.7,guess5@example.org").starts_with("TEMP 4.7.1 "));
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), asked);
+    assert_eq!(policy("203.0.113.8", "anna"), "action=DUNNO\n\n");
+}
+
+#[test]
 fn nothing_but_an_answer_about_the_recipient_makes_anybody_unknown() {
     for manner in [
         Manner::Silent,

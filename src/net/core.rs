@@ -200,9 +200,12 @@ impl Core {
             now: self.now,
         };
         let kind = &directory.maps()[number].kind;
-        let Some(answer) = directory.answer_by(kind, key, &mut self.scratch, &mut (), &mut asking) else {
-            return false;
+        // Who guesses is not to have a backend asked, too.
+        let answered = match self.watch.is_put_off(client) {
+            true => directory.answer_by(kind, key, &mut self.scratch, &mut (), &mut ()),
+            false => directory.answer_by(kind, key, &mut self.scratch, &mut (), &mut asking),
         };
+        let Some(answer) = answered else { return false };
         self.stats.count_answer(dialect, &answer);
         if answer.spared {
             self.spared.note(answer.domain, watch::without_tag(key), directory, self.now);
@@ -257,7 +260,12 @@ impl Core {
             resume: &mut self.resume,
             now: self.now,
         };
-        let Some(decided) = directory.decide(recipient, &mut self.scratch, &mut asking) else { return false };
+        // Who guesses is not to have a backend asked, too.
+        let decided = match self.watch.is_put_off(whom.client) {
+            true => directory.decide(recipient, &mut self.scratch, &mut ()),
+            false => directory.decide(recipient, &mut self.scratch, &mut asking),
+        };
+        let Some(decided) = decided else { return false };
         self.stats.count_decision(dialect, Outcome::Verdict(decided.verdict), decided.spared);
         if decided.spared {
             self.spared.note(decided.domain, recipient, directory, self.now);

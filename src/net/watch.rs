@@ -96,6 +96,11 @@ impl Watch {
         Whom { skipped: self.rules.reason(asker), client }
     }
 
+    /// Whether a client has tripped `[harvest]`, and something is done about it.
+    pub fn is_put_off(&self, client: Option<IpAddr>) -> bool {
+        self.harvest.as_ref().is_some_and(|harvest| harvest.action() != Action::None && harvest.is_tripped(client))
+    }
+
     /// Counts a verdict for the client and the domain. Beside the domain's place: what the client gets in its place.
     ///
     /// Nobody is refused for good who exists: then "reject" is "try again later", too, since a guesser would else learn

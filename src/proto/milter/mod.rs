@@ -468,7 +468,11 @@ mod tests {
         let mut out = Vec::new();
         let packet = Packet { command: b'R', data: b"bob@relay.example\0" };
         assert!(matches!(machine.handle_packet(packet, &mut out), Ok(Step::Recipient(_))));
-        assert_eq!(machine.handle_packet(packet, &mut out), Err(Error::OutOfOrder));
+        let other = Packet { command: b'E', data: b"" };
+        assert_eq!(machine.handle_packet(other, &mut out), Err(Error::OutOfOrder));
+        // the same one again, once it is known what to say; it counts once
+        assert!(matches!(machine.handle_packet(packet, &mut out), Ok(Step::Recipient(_))));
+        assert_eq!(machine.recipients(), (1, 0));
         machine.answer(&Answer::Continue, &mut out);
         machine.answer(&Answer::Continue, &mut out);
         assert_eq!(out, b"\0\0\0\x01c");

@@ -337,7 +337,26 @@ impl Run {
         })?;
         self.compare("TCP, 64, pipelined by 16: CPU us", &tcp, &[(Kind::Bare, 1.3)], |target, seed| {
             load::closed(target, seed, 64, 16, Until::Elapsed(slice))
-        })
+        })?;
+        self.other_protocols()
+    }
+
+    /// The protocols that nobody else here speaks, beside the bare server's netstrings.
+    fn other_protocols(&mut self) -> Result<()> {
+        let slice = self.sizes.slice;
+        let mut targets = self.targets(false)?;
+        targets.retain(|kind, _| *kind == Kind::Bare);
+        let protocols =
+            [("policy", Protocol::Policy), ("tcp_table", Protocol::TcpTable), ("milter, a RCPT", Protocol::Milter)];
+        for (name, protocol) in protocols {
+            let Some(daemon) = self.servers.iter().find(|server| server.kind == Kind::Daemon) else { return Ok(()) };
+            targets.insert(Kind::Daemon, daemon.speaking(protocol)?);
+            let what = format!("UNIX, 64, one at a time, {name} (bare: netstrings): CPU us");
+            self.compare(&what, &targets, &[], |target, seed| {
+                load::closed(target, seed, 64, 1, Until::Elapsed(slice))
+            })?;
+        }
+        Ok(())
     }
 
     fn one_shot(&mut self) -> Result<()> {

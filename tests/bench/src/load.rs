@@ -67,6 +67,8 @@ pub struct Connection {
     sent: usize,
     expected: Vec<u8>,
     matched: usize,
+    /// What the protocol begins with has been said.
+    begun: bool,
 }
 
 /// What a read brought.
@@ -84,7 +86,7 @@ impl Connection {
         let stream = endpoint.connect().with_context(|| format!("cannot connect to {endpoint}"))?;
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(stream.as_fd(), EpollEvent::new(flags, token)).context("epoll_ctl")?;
-        Ok(Connection { stream, request: Vec::new(), sent: 0, expected: Vec::new(), matched: 0 })
+        Ok(Connection { stream, request: Vec::new(), sent: 0, expected: Vec::new(), matched: 0, begun: false })
     }
 
     /// Adds one question to what the next [`flush`](Self::flush) sends; gives the bytes of its reply.
@@ -94,6 +96,9 @@ impl Connection {
             self.matched = 0;
         }
         let before = self.expected.len();
+        if !std::mem::replace(&mut self.begun, true) {
+            protocol.open(&mut self.request, &mut self.expected);
+        }
         protocol.push(questions.draw(), &mut self.request, &mut self.expected);
         self.expected.len() - before
     }

@@ -89,6 +89,9 @@ enum Dialect {
     Socketmap,
     Constant,
     Line,
+    Policy,
+    TcpTable,
+    Milter,
     Redis,
     Memcached,
 }
@@ -120,6 +123,9 @@ fn load_one(options: &LoadOptions) -> Result<()> {
         Dialect::Socketmap => Protocol::Socketmap,
         Dialect::Constant => Protocol::Constant,
         Dialect::Line => Protocol::Line,
+        Dialect::Policy => Protocol::Policy,
+        Dialect::TcpTable => Protocol::TcpTable,
+        Dialect::Milter => Protocol::Milter,
         Dialect::Redis => Protocol::Redis,
         Dialect::Memcached => Protocol::Memcached,
     };

@@ -222,11 +222,17 @@ fn user_name() -> Result<String> {
 }
 
 /// As few settings as a benchmark needs: nothing on disk, room for 10,064 sessions, our sockets.
+/// Protocols that need a listener of their own, and what its path ends in.
+const NAMED: [(&str, &str); 2] = [("milter", ".milter"), ("tcp-table", ".table")];
+
 fn daemon_configuration(list: &Path, unix: Option<&str>, tcp: Option<std::net::SocketAddr>) -> String {
     let mut text = String::from("user = \"\"\nstate_dir = \"\"\ncontrol = \"\"\n[log]\ntarget = \"stderr\"\n");
     text.push_str("[limits]\nsessions = 15000\n");
     for on in unix.map(|path| format!("unix:{path}")).into_iter().chain(tcp.map(|tcp| tcp.to_string())) {
         text.push_str(&format!("[[listen]]\non = \"{on}\"\n"));
+    }
+    for (path, (protocol, suffix)) in unix.into_iter().flat_map(|path| NAMED.map(|named| (path, named))) {
+        text.push_str(&format!("[[listen]]\non = \"unix:{path}{suffix}\"\nprotocol = \"{protocol}\"\n"));
     }
     text.push_str(&format!("[[source]]\nname = \"bench\"\npath = \"{}\"\nformat = \"postmap\"\n", list.display()));
     text
@@ -247,6 +253,20 @@ impl Server {
     pub fn unix(&self) -> Result<Target> {
         let path = self.unix.clone().with_context(|| format!("this {} has no UNIX socket", self.kind.name()))?;
         Ok(self.target(Endpoint::Unix(path)))
+    }
+
+    /// What to measure on the daemon's UNIX socket for a protocol.
+    pub fn speaking(&self, protocol: Protocol) -> Result<Target> {
+        let mut target = self.unix()?;
+        if let Endpoint::Unix(path) = &mut target.endpoint {
+            match protocol {
+                Protocol::Milter => path.as_mut_os_string().push(".milter"),
+                Protocol::TcpTable => path.as_mut_os_string().push(".table"),
+                _ => (),
+            }
+        }
+        target.protocol = protocol;
+        Ok(target)
     }
 
     /// What to measure on its TCP socket.
