@@ -10,8 +10,9 @@
 //! ```text
 //! cli                             arguments in, exit code out
 //! net   reload   sys   logging    the shell: sockets and the loop; files; the system; the log
+//! tally                           what became of recipients, by map and domain and lately
 //! resolve   stats                 a request's one way to its answer; counters
-//! probe                           call-ahead: conversation, schedule, cache
+//! probe   harvest   skip          call-ahead; who guesses recipients; who is not checked
 //! config                          what was configured
 //! proto   source   map            codecs; list parsers; what is known
 //! address   verdict               the words that all layers share
@@ -46,6 +47,7 @@
 pub mod address;
 pub mod cli;
 pub mod config;
+pub mod harvest;
 pub mod logging;
 pub mod map;
 pub mod net;
@@ -53,7 +55,9 @@ pub mod probe;
 pub mod proto;
 pub mod reload;
 pub mod resolve;
+pub mod skip;
 pub mod source;
 pub mod stats;
 pub mod sys;
+pub mod tally;
 pub mod verdict;

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use crate::address;
-use crate::map::{Content, Found, Scratch, Snapshot, Trace};
+use crate::map::{Content, Found, Policy, Scratch, Snapshot, Trace};
+use crate::probe::route::{Ours, Route, Routes};
 use crate::proto::{Reply, Value};
 use crate::verdict::{self, Verdict};
 
@@ -22,6 +23,8 @@ pub enum Kind {
     Check,
     /// Is the domain ours?
     Domains,
+    /// Where does a domain's mail go?
+    Nexthop,
     /// A file, served as it is; `None` until it could be read.
     Table(Option<Arc<Content>>),
 }
@@ -47,12 +50,13 @@ pub struct Map {
 }
 
 /// The maps that are there without configuration.
-pub const BUILT_IN: [&str; 6] = ["rcpt", "valid", "recipients", "access", "check", "domains"];
+pub const BUILT_IN: [&str; 7] = ["rcpt", "valid", "recipients", "access", "check", "domains", "nexthop"];
 
 /// The snapshot, and the maps that show it: everything that answers come from.
 pub struct Directory {
     snapshot: Snapshot,
     maps: Vec<Map>,
+    routes: Routes,
     unknown: verdict::Reply,
 }
 
@@ -65,6 +69,21 @@ pub struct Answer<'a> {
     pub verdict: Option<Verdict>,
     /// The recipient exists only because its domain does not enforce refusals (`mode = "warn"`).
     pub spared: bool,
+    /// The recipient's domain by its place in the snapshot, if it is ours.
+    pub domain: Option<u32>,
+}
+
+/// A decision, and what it was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decided<'a> {
+    /// What to do.
+    pub decision: Decision<'a>,
+    /// What was found out about the recipient.
+    pub verdict: Verdict,
+    /// See [`Answer::spared`].
+    pub spared: bool,
+    /// See [`Answer::domain`].
+    pub domain: Option<u32>,
 }
 
 /// What a protocol that has its own words for it is to do with a recipient: policy, milter.
@@ -76,6 +95,34 @@ pub enum Decision<'a> {
     Refuse(&'a verdict::Reply),
     /// Put off with this reply.
     Defer(&'a verdict::Reply),
+    /// Take the message and drop it (`bitbucket`).
+    Discard,
+}
+
+/// Asks further where the lists have not the last word (`verify` of a domain).
+pub trait Prober {
+    /// Whether the recipient exists. `None`: that will be known later, and the request has to be asked again then.
+    fn verify(&mut self, recipient: &Recipient<'_>) -> Option<Verdict>;
+}
+
+/// A recipient that a prober is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipient<'a> {
+    /// Folded, with its detail.
+    pub local: &'a [u8],
+    /// Folded; the domain that was asked for.
+    pub domain: &'a [u8],
+    /// What holds for the domain.
+    pub policy: &'a Policy,
+    /// Where the domain's mail goes.
+    pub routes: &'a Routes,
+}
+
+/// Asks nobody: what lists don't settle stays unknown.
+impl Prober for () {
+    fn verify(&mut self, _: &Recipient<'_>) -> Option<Verdict> {
+        Some(Verdict::Unknown)
+    }
 }
 
 /// The reason of a TEMP reply while no list has been read.
@@ -89,6 +136,7 @@ impl Directory {
                 "access" => Kind::Access,
                 "check" => Kind::Check,
                 "domains" => Kind::Domains,
+                "nexthop" => Kind::Nexthop,
                 _ => Kind::Recipients(ValueOf::Echo),
             };
             Map { name: name.into(), kind }
@@ -96,7 +144,17 @@ impl Directory {
         let taken = |name: &str| more.iter().any(|map| &*map.name == name);
         let mut maps: Vec<Map> = built_in.into_iter().filter(|map| !taken(&map.name)).collect();
         maps.extend(more);
-        Directory { snapshot, maps, unknown: verdict::Reply::unknown() }
+        Directory { snapshot, maps, routes: Routes::default(), unknown: verdict::Reply::unknown() }
+    }
+
+    /// The same with what is known about next hops.
+    pub fn with_routes(self, routes: Routes) -> Directory {
+        Directory { routes, ..self }
+    }
+
+    /// Where the mail of our domains goes.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
     }
 
     /// Before the first load: every answer is "try again later", but for the names of maps that are built in.
@@ -120,16 +178,27 @@ impl Directory {
         self.maps.iter().find(|map| map.name.as_bytes() == name)
     }
 
+    /// The place of the map of that name in [`Directory::maps`].
+    #[inline]
+    pub fn map_number(&self, name: &[u8]) -> Option<usize> {
+        self.maps.iter().position(|map| map.name.as_bytes() == name)
+    }
+
+    /// The reply when nobody can tell, whoever is asked about.
+    pub fn deferral(&self) -> &verdict::Reply {
+        &self.unknown
+    }
+
     /// Answers a request for a map by its name.
     #[inline]
     pub fn answer<'a>(&'a self, map: &'a [u8], key: &[u8], scratch: &'a mut Scratch) -> Answer<'a> {
         match self.map(map) {
             Some(map) => self.answer_from(&map.kind, key, scratch, &mut ()),
-            None => Answer { reply: Reply::UnknownMap(map), verdict: None, spared: false },
+            None => plain(Reply::UnknownMap(map)),
         }
     }
 
-    /// Answers a request for a map; `trace` hears of the steps.
+    /// Answers a request for a map out of the lists alone; `trace` hears of the steps.
     pub fn answer_from<'a>(
         &'a self,
         kind: &'a Kind,
@@ -137,55 +206,96 @@ impl Directory {
         scratch: &'a mut Scratch,
         trace: &mut impl Trace,
     ) -> Answer<'a> {
-        let plain = |reply| Answer { reply, verdict: None, spared: false };
-        match kind {
+        self.answer_by(kind, key, scratch, trace, &mut ()).unwrap_or(plain(Reply::Temp(NO_DATA)))
+    }
+
+    /// Answers a request for a map. `None`: the prober has to find out first.
+    #[inline]
+    pub fn answer_by<'a>(
+        &'a self,
+        kind: &'a Kind,
+        key: &[u8],
+        scratch: &'a mut Scratch,
+        trace: &mut impl Trace,
+        prober: &mut impl Prober,
+    ) -> Option<Answer<'a>> {
+        Some(match kind {
             Kind::Recipients(value) => {
-                let found = self.snapshot.lookup(key, scratch, trace);
+                let found = self.find(key, scratch, trace, prober)?;
                 self.of(&found, self.in_recipients(&found, value))
             }
             Kind::Check => {
-                let found = self.snapshot.lookup(key, scratch, trace);
+                let found = self.find(key, scratch, trace, prober)?;
                 self.of(&found, self.in_check(&found))
             }
             Kind::Access => match strip_tag(key) {
                 Some(address) if is_full_address(address) => {
-                    let found = self.snapshot.lookup(address, scratch, trace);
+                    let found = self.find(address, scratch, trace, prober)?;
                     if found.verdict == Verdict::Foreign {
-                        return self.of(&found, self.pair(key));
+                        self.of(&found, self.pair(key))
+                    } else {
+                        self.of(&found, self.in_access(&found))
                     }
-                    self.of(&found, self.in_access(&found))
                 }
                 _ => plain(self.pair(key)),
             },
             Kind::Domains => plain(self.domain(key, scratch)),
+            Kind::Nexthop => plain(self.nexthop(key, scratch)),
             Kind::Table(None) => plain(Reply::Temp(NO_DATA)),
             Kind::Table(Some(table)) => plain(found_value(table.pairs().find(&key.to_ascii_lowercase()))),
-        }
+        })
     }
 
-    /// Decides about a recipient by a map's name; beside it the verdict, and whether the recipient was spared
-    /// (`mode = "warn"`). `None`: there is no such map about recipients, so nothing is known.
+    /// The look-up, and what a prober adds to it.
+    #[inline]
+    fn find<'a>(
+        &'a self,
+        address: &[u8],
+        scratch: &'a mut Scratch,
+        trace: &mut impl Trace,
+        prober: &mut impl Prober,
+    ) -> Option<Found<'a, 'a>> {
+        let found = self.snapshot.lookup(address, scratch, trace);
+        if !found.wants_probe() {
+            return Some(found);
+        }
+        self.probed(found, prober)
+    }
+
+    #[cold]
+    fn probed<'a>(&'a self, found: Found<'a, 'a>, prober: &mut impl Prober) -> Option<Found<'a, 'a>> {
+        let (Some((local, domain)), Some(policy)) = (found.address, found.policy) else { return Some(found) };
+        let verdict = prober.verify(&Recipient { local, domain, policy, routes: &self.routes })?;
+        Some(found.verified(verdict))
+    }
+
+    /// The place of a map that is about recipients, so that [`Directory::decide`] can speak for it.
+    pub fn recipients_map(&self, name: &[u8]) -> Option<usize> {
+        self.map_number(name)
+            .filter(|&at| matches!(self.maps[at].kind, Kind::Recipients(_) | Kind::Access | Kind::Check))
+    }
+
+    /// Decides about a recipient, for protocols that have their own words.
+    /// `None`: the prober has to find out first.
     pub fn decide<'a>(
         &'a self,
-        map: &[u8],
         recipient: &[u8],
         scratch: &'a mut Scratch,
-    ) -> (Decision<'a>, Option<(Verdict, bool)>) {
-        match self.map(map).map(|map| &map.kind) {
-            Some(Kind::Recipients(_) | Kind::Access | Kind::Check) => {}
-            Some(Kind::Domains | Kind::Table(_)) | None => return (Decision::Defer(&self.unknown), None),
-        }
-        let found = self.snapshot.lookup(recipient, scratch, &mut ());
+        prober: &mut impl Prober,
+    ) -> Option<Decided<'a>> {
+        let found = self.find(recipient, scratch, &mut (), prober)?;
         let decision = match found.verdict {
             Verdict::Exists | Verdict::Foreign => Decision::Pass,
             Verdict::Absent => found.refusal().map_or(Decision::Pass, Decision::Refuse),
             Verdict::Unknown => Decision::Defer(found.deferral().unwrap_or(&self.unknown)),
         };
-        (decision, Some((found.verdict, found.verdict != found.enforced)))
+        let spared = found.verdict != found.enforced;
+        Some(Decided { decision, verdict: found.verdict, spared, domain: found.domain })
     }
 
     fn of<'a>(&self, found: &Found<'_, '_>, reply: Reply<'a>) -> Answer<'a> {
-        Answer { reply, verdict: Some(found.verdict), spared: found.verdict != found.enforced }
+        let spared = found.verdict != found.enforced;
+        Answer { reply, verdict: Some(found.verdict), spared, domain: found.domain }
     }
 
     fn in_recipients<'a>(&'a self, found: &Found<'a, 'a>, value: &'a ValueOf) -> Reply<'a> {
@@ -246,6 +356,27 @@ impl Directory {
         }
     }
 
+    /// The next hop of a domain, or of an address at it.
+    fn nexthop<'a>(&'a self, key: &[u8], scratch: &'a mut Scratch) -> Reply<'a> {
+        let domain = memchr::memrchr(b'@', key).map_or(key, |at| &key[at + 1..]);
+        let buffer = scratch.domain_buffer();
+        let Ok(domain) = address::fold_domain(domain, buffer) else { return Reply::NotFound };
+        let ours = match self.snapshot.relay_domain(domain.bytes()) {
+            Some(domain) => Ours::Yes(self.snapshot.policy(domain).backend.as_deref()),
+            None if self.snapshot.domains_known() => Ours::No,
+            None => return Reply::Temp(NO_DATA),
+        };
+        match self.routes.find(domain.bytes(), ours) {
+            Route::Backend(_, hop) | Route::Hop(hop) => {
+                let text = hop.to_string();
+                buffer.clear();
+                buffer.extend_from_slice(text.as_bytes());
+                Reply::Ok(Value::Bytes(buffer))
+            }
+            _ => Reply::NotFound,
+        }
+    }
+
     /// A key of an access file that is no recipient of ours: `connect:192.0.2.9`, `from:spammer.example`.
     fn pair(&self, key: &[u8]) -> Reply<'_> {
         found_value(self.snapshot.pair(&key.to_ascii_lowercase()))
@@ -259,6 +390,11 @@ impl Directory {
             None => found.deferral().unwrap_or(&self.unknown).text().as_bytes(),
         }
     }
+}
+
+/// An answer that is not about a recipient.
+fn plain(reply: Reply<'_>) -> Answer<'_> {
+    Answer { reply, verdict: None, spared: false, domain: None }
 }
 
 /// The reply of the entry itself: a full mailbox says so.
@@ -287,7 +423,16 @@ fn is_full_address(key: &[u8]) -> bool {
 /// Whether sendmail can take the address as the result of a look-up: it is tokenised there, so comments, brackets and
 /// quotes must balance, and 256 bytes are too many. Postfix wants UTF-8.
 fn is_plain(local: &[u8], domain: &[u8]) -> bool {
-    local.len() + domain.len() < 250 && local.iter().all(|b| b.is_ascii() && !b"()<>\"\\,;".contains(b))
+    const PLAIN: [bool; 256] = {
+        let mut plain = [false; 256];
+        let mut byte = 0;
+        while byte < 0x80 {
+            plain[byte] = !matches!(byte as u8, b'(' | b')' | b'<' | b'>' | b'"' | b'\\' | b',' | b';');
+            byte += 1;
+        }
+        plain
+    };
+    local.len() + domain.len() < 250 && local.iter().all(|&byte| PLAIN[usize::from(byte)])
 }
 
 /// Values of an access file that ask for more than "accept".

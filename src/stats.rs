@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::proto::Reply;
 use crate::proto::detect::Dialect;
 use crate::resolve::Answer;
+use crate::skip::Reason;
 use crate::verdict::Verdict;
 
 /// How a session ended.
@@ -140,6 +141,9 @@ pub struct Stats {
     requests: [[u64; Outcome::ALL.len()]; DIALECTS.len()],
     violations: [u64; DIALECTS.len()],
     ended: [u64; Ended::ALL.len()],
+    skipped: [u64; Reason::ALL.len()],
+    /// Messages that were dropped without a word (`bitbucket`).
+    pub discarded: u64,
     /// Recipients that exist only because their domain does not enforce refusals.
     pub spared: u64,
     /// Connections accepted.
@@ -164,11 +168,20 @@ impl Stats {
         self.spared += u64::from(answer.spared);
     }
 
-    /// Counts a decision about a recipient; `None`: there was no map to decide by.
-    pub fn count_decision(&mut self, dialect: Dialect, outcome: Option<(Verdict, bool)>) {
-        let place = outcome.map_or(Outcome::NoMap, |(verdict, _)| Outcome::Verdict(verdict)).place();
-        self.requests[place_of(dialect)][place] += 1;
-        self.spared += u64::from(outcome.is_some_and(|(_, spared)| spared));
+    /// Counts a decision about a recipient.
+    pub fn count_decision(&mut self, dialect: Dialect, outcome: Outcome, spared: bool) {
+        self.requests[place_of(dialect)][outcome.place()] += 1;
+        self.spared += u64::from(spared);
+    }
+
+    /// Counts a recipient that was not checked.
+    pub fn count_skip(&mut self, reason: Reason) {
+        self.skipped[reason as usize] += 1;
+    }
+
+    /// Recipients that were not checked for this reason.
+    pub fn skipped(&self, reason: Reason) -> u64 {
+        self.skipped[reason as usize]
     }
 
     /// Counts a broken request.
@@ -236,14 +249,20 @@ mod tests {
         for (place, how) in Ended::ALL.into_iter().enumerate() {
             assert_eq!(how as usize, place);
         }
+        for (place, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place);
+        }
     }
 
     #[test]
     fn the_summary_leaves_out_what_never_happened() {
         let mut stats = Stats::default();
-        let exists = Answer { reply: Reply::NotFound, verdict: Some(Verdict::Exists), spared: false };
+        let exists = Answer { reply: Reply::NotFound, verdict: Some(Verdict::Exists), spared: false, domain: None };
         stats.count_answer(Dialect::Line, &exists);
-        stats.count_answer(Dialect::Socketmap, &Answer { reply: Reply::NotFound, verdict: None, spared: false });
+        stats.count_answer(
+            Dialect::Socketmap,
+            &Answer { reply: Reply::NotFound, verdict: None, spared: false, domain: None },
+        );
         assert_eq!(stats.summary(), "2 requests, exists 1, not-found 1");
     }
 }

@@ -39,7 +39,9 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A complete SMTP reply of one line: `550 5.1.1 User unknown`.
+/// A complete SMTP reply: `550 5.1.1 User unknown`.
+///
+/// Nearly always of one line. Only a milter can say more of them; all other protocols say the first.
 ///
 /// Made of printable ASCII without double quotes, so it can be put into every protocol, and between quotes in a sendmail
 /// rule, as it is.
@@ -48,6 +50,8 @@ pub struct Reply {
     /// Code, blank, enhanced status code, blank, text.
     line: Box<str>,
     status_len: u8,
+    /// Texts of further lines, without the codes.
+    further: Box<[Box<str>]>,
 }
 
 /// Where the enhanced status code begins in a reply line.
@@ -55,6 +59,9 @@ const STATUS_AT: usize = 4;
 
 /// Longest reply line that we send, without CRLF (RFC 5321, 4.5.3.1.5, allows 512 with it).
 pub const MAX_REPLY: usize = 400;
+
+/// Most lines of a reply, as sendmail takes them from a milter.
+pub const MAX_LINES: usize = 32;
 
 /// Why a text is no reply that refuses a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +78,9 @@ pub enum ReplyError {
     /// Too long for one reply line.
     #[error("a reply may have at most 400 bytes")]
     Length,
+    /// Too many lines.
+    #[error("a reply may have at most 32 lines")]
+    Lines,
 }
 
 impl Reply {
@@ -89,23 +99,40 @@ impl Reply {
         if STATUS_AT + status.len() + 1 + text.len() > MAX_REPLY {
             return Err(ReplyError::Length);
         }
-        let clean = |c| match c {
-            '"' => '\'',
-            ' '..='~' => c,
-            _ => '?',
+        let line = format!("{code} {status} {}", clean(text)).into();
+        Ok(Reply { line, status_len: status.len() as u8, further: Box::default() })
+    }
+
+    /// The same with further lines of text. An empty one is `-`, since a line without a text is none for some servers.
+    pub fn with_lines<'a>(self, further: impl IntoIterator<Item = &'a str>) -> Result<Reply, ReplyError> {
+        let line = |text: &str| match text.trim() {
+            "" => "-".into(),
+            text => clean(text).into(),
         };
-        let text: String = text.chars().map(clean).collect();
-        Ok(Reply { line: format!("{code} {status} {text}").into(), status_len: status.len() as u8 })
+        let further: Box<[Box<str>]> = further.into_iter().map(line).collect();
+        if further.len() >= MAX_LINES {
+            return Err(ReplyError::Lines);
+        }
+        if further.iter().any(|text| STATUS_AT + usize::from(self.status_len) + 1 + text.len() > MAX_REPLY) {
+            return Err(ReplyError::Length);
+        }
+        Ok(Reply { further, ..self })
     }
 
     /// The default for a recipient that does not exist.
     pub fn absent() -> Reply {
-        Reply { line: "550 5.1.1 User unknown".into(), status_len: 5 }
+        Reply { line: "550 5.1.1 User unknown".into(), status_len: 5, further: Box::default() }
     }
 
     /// The default for a recipient that we can't tell about now.
     pub fn unknown() -> Reply {
-        Reply { line: "451 4.3.0 Recipient lookup failed, try again later".into(), status_len: 5 }
+        let line = "451 4.3.0 Recipient lookup failed, try again later".into();
+        Reply { line, status_len: 5, further: Box::default() }
+    }
+
+    /// The texts of further lines.
+    pub fn further(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.further.iter().map(|text| &**text)
     }
 
     /// The whole line, without CRLF.
@@ -148,9 +175,12 @@ impl fmt::Display for Reply {
 impl FromStr for Reply {
     type Err = ReplyError;
 
-    /// Reads `550 5.1.1 User unknown`; without an enhanced status code the general one of its class is put in
+    /// Reads `550 5.1.1 User unknown`, and further lines of text behind it; without an enhanced status code the general one of its class is put in
     /// (`5.0.0`; sendmail would do the same).
     fn from_str(s: &str) -> Result<Reply, ReplyError> {
+        if let Some((first, further)) = s.trim().split_once('\n') {
+            return first.parse::<Reply>()?.with_lines(further.split('\n'));
+        }
         let (code, rest) = s.trim().split_once(' ').ok_or(ReplyError::Code)?;
         if code.len() != 3 || !code.bytes().all(|b| b.is_ascii_digit()) {
             return Err(ReplyError::Code);
@@ -163,6 +193,16 @@ impl FromStr for Reply {
             _ => Reply::new(code, if code < 500 { "4.0.0" } else { "5.0.0" }, rest),
         }
     }
+}
+
+/// Text that can be put into every protocol.
+fn clean(text: &str) -> String {
+    let clean = |c| match c {
+        '"' => '\'',
+        ' '..='~' => c,
+        _ => '?',
+    };
+    text.chars().map(clean).collect()
 }
 
 /// Whether `s` is an enhanced status code: class 2, 4 or 5, subject and detail of one to three digits (RFC 3463, 2).
@@ -187,6 +227,16 @@ mod tests {
         }
         let reply: Reply = "550 5.7.1 Left the company".parse().expect("a good reply");
         assert_eq!((reply.code(), reply.status(), reply.text()), (550, "5.7.1", "Left the company"));
+    }
+
+    #[test]
+    fn further_lines_are_texts_without_codes() {
+        let reply: Reply = "550 5.1.1 User unknown\n\nSee \"https://a.example/\"\n".parse().expect("a good reply");
+        assert_eq!((reply.line(), reply.text()), ("550 5.1.1 User unknown", "User unknown"));
+        assert_eq!(reply.further().collect::<Vec<_>>(), ["-", "See 'https://a.example/'"]);
+        assert_eq!(format!("550 5.1.1 a{}", "\nb".repeat(32)).parse::<Reply>(), Err(ReplyError::Lines));
+        assert_eq!(format!("550 5.1.1 a\n{}", "x".repeat(400)).parse::<Reply>(), Err(ReplyError::Length));
+        assert_eq!("nonsense\n550 5.1.1 a".parse::<Reply>(), Err(ReplyError::Code));
     }
 
     #[test]

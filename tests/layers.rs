@@ -5,19 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the outermost to the innermost; those of one line are equals.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["cli"],
     &["net", "reload", "sys", "logging"],
+    &["tally"],
     &["resolve", "stats"],
-    &["probe"],
+    &["probe", "harvest", "skip"],
     &["config"],
     &["proto", "source", "map"],
-    &["address", "verdict"],
-]; 5] = [
-    &["cli"],
-    &["net", "reload", "sys", "logging"],
-    &["resolve", "stats", "config"],
-    &["proto", "probe", "source", "map"],
     &["address", "verdict"],
 ];
 
@@ -37,7 +32,8 @@ const IMPURE: [&str; 9] = [
     "thread::",
 ];
 
-const PURE: [&str; 8] = ["resolve", "stats", "proto", "probe", "source", "map", "address", "verdict"];
+const PURE: [&str; 11] =
+    ["tally", "resolve", "stats", "harvest", "skip", "proto", "probe", "source", "map", "address", "verdict"];
 
 fn sources(of: &str) -> Vec<PathBuf> {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) {

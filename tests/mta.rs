@@ -52,6 +52,129 @@ wirings! {
     sendmail_rule_set_tcp: SendmailRuleSet over Tcp;
     sendmail_access_unix: SendmailAccess over Unix;
     sendmail_access_tcp: SendmailAccess over Tcp;
+    sendmail_client_unix: SendmailClient over Unix;
+    sendmail_milter_unix: SendmailMilter over Unix;
+    sendmail_milter_tcp: SendmailMilter over Tcp;
+    postfix_milter_unix: PostfixMilter over Unix;
+    postfix_milter_tcp: PostfixMilter over Tcp;
+    postfix_policy_unix: PostfixPolicy over Unix;
+    postfix_policy_tcp: PostfixPolicy over Tcp;
+    postfix_tcp_table: PostfixTcpTable over Tcp;
+    exim_client_unix: EximClient over Unix;
+}
+
+/// Scenarios of protocols that tell who the client is.
+mod clients {
+    use super::scenarios::*;
+    use super::{Endpoint, Wiring};
+
+    #[test]
+    fn sendmail_milter_messages() {
+        messages_do_not_get_mixed(Wiring::SendmailMilter, Endpoint::Unix);
+    }
+
+    #[test]
+    fn sendmail_milter_many_messages() {
+        many_messages_in_one_connection(Wiring::SendmailMilter, Endpoint::Unix);
+    }
+
+    #[test]
+    fn sendmail_milter_listed_networks() {
+        listed_networks_are_not_checked(Wiring::SendmailMilter, Endpoint::Unix);
+    }
+
+    #[test]
+    fn sendmail_milter_submission() {
+        submission_is_not_checked(Wiring::SendmailMilter, Endpoint::Tcp);
+    }
+
+    #[test]
+    fn sendmail_milter_guesses() {
+        who_guesses_is_put_off(Wiring::SendmailMilter, Endpoint::Unix);
+    }
+
+    #[test]
+    fn sendmail_client_guesses() {
+        who_guesses_is_put_off(Wiring::SendmailClient, Endpoint::Unix);
+    }
+
+    #[test]
+    fn exim_client_guesses() {
+        who_guesses_is_put_off(Wiring::EximClient, Endpoint::Unix);
+    }
+
+    #[test]
+    fn postfix_milter_messages() {
+        messages_do_not_get_mixed(Wiring::PostfixMilter, Endpoint::Unix);
+    }
+
+    #[test]
+    fn postfix_milter_many_messages() {
+        many_messages_in_one_connection(Wiring::PostfixMilter, Endpoint::Unix);
+    }
+
+    #[test]
+    fn postfix_milter_listed_networks() {
+        listed_networks_are_not_checked(Wiring::PostfixMilter, Endpoint::Unix);
+    }
+
+    #[test]
+    fn postfix_milter_submission() {
+        submission_is_not_checked(Wiring::PostfixMilter, Endpoint::Tcp);
+    }
+
+    #[test]
+    fn postfix_milter_guesses() {
+        who_guesses_is_put_off(Wiring::PostfixMilter, Endpoint::Unix);
+    }
+
+    #[test]
+    fn postfix_policy_messages() {
+        messages_do_not_get_mixed(Wiring::PostfixPolicy, Endpoint::Unix);
+    }
+
+    #[test]
+    fn postfix_policy_many_messages() {
+        many_messages_in_one_connection(Wiring::PostfixPolicy, Endpoint::Unix);
+    }
+
+    #[test]
+    fn postfix_policy_listed_networks() {
+        listed_networks_are_not_checked(Wiring::PostfixPolicy, Endpoint::Unix);
+    }
+
+    #[test]
+    fn postfix_policy_guesses() {
+        who_guesses_is_put_off(Wiring::PostfixPolicy, Endpoint::Unix);
+    }
+}
+
+/// Whom Postfix calls authenticated is not checked, nor is a listed network that it is told of by XCLIENT.
+fn xclient(wiring: Wiring) {
+    let Some(world) = World::start_with_daemon(wiring, Unix) else { return };
+    for (attributes, skipped) in [
+        ("LOGIN=anna ADDR=203.0.113.7", true),
+        ("LOGIN=[UNAVAILABLE] ADDR=203.0.113.7", false),
+        ("ADDR=192.0.2.40", true),
+        ("ADDR=192.0.2.48", false),
+    ] {
+        let mut session = Session::open();
+        let reply = session.command(&format!("XCLIENT NAME=client.example.net {attributes}"));
+        assert!(reply.starts_with("220"), "{attributes}: {reply}");
+        session.command("EHLO client.example.net");
+        let reply = if skipped { world.words.accepted } else { world.words.refused };
+        assert_eq!(session.rcpt("nobody@example.com"), reply("nobody@example.com"), "{attributes}");
+    }
+}
+
+#[test]
+fn authenticated_senders_and_networks_are_not_checked_by_the_postfix_milter() {
+    xclient(Wiring::PostfixMilter);
+}
+
+#[test]
+fn authenticated_senders_and_networks_are_not_checked_by_the_postfix_policy() {
+    xclient(Wiring::PostfixPolicy);
 }
 
 /// The command that a snippet names to try the wiring prints what is expected.

@@ -309,6 +309,76 @@ fn plain(limits: &[&'static str]) -> Daemon {
 const KNOWN: &[u8] = b"22:rcpt bob@relay.example,";
 const EXISTS: &[u8] = b"20:OK bob@relay.example,";
 
+/// A protocol's own words, for what all have to stand.
+struct Words {
+    protocol: &'static str,
+    /// What begins a connection, and the reply.
+    opening: (&'static [u8], &'static [u8]),
+    /// A request about somebody who exists, and the reply.
+    known: (&'static [u8], &'static [u8]),
+    /// The same about somebody who doesn't.
+    unknown: (&'static [u8], &'static [u8]),
+    /// The beginning of a request that a long row of `a` goes on with.
+    half: &'static [u8],
+}
+
+const MILTER_OPTIONS: (&[u8], &[u8]) =
+    (b"\0\0\0\x0dO\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff", b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\x03r");
+
+const WORDS: [Words; 4] = [
+    Words {
+        protocol: "socketmap",
+        opening: (b"", b""),
+        known: (KNOWN, EXISTS),
+        unknown: (b"22:rcpt eve@relay.example,", b"9:NOTFOUND ,"),
+        half: b"9000:rcpt ",
+    },
+    Words {
+        protocol: "policy",
+        opening: (b"", b""),
+        known: (
+            b"request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=bob@relay.example\n\n",
+            b"action=DUNNO\n\n",
+        ),
+        unknown: (
+            b"request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=eve@relay.example\n\n",
+            b"action=550 5.1.1 User unknown\n\n",
+        ),
+        half: b"request=smtpd_access_policy\nrecipient=",
+    },
+    Words {
+        protocol: "tcp-table",
+        opening: (b"", b""),
+        known: (b"get bob@relay.example\n", b"200 bob@relay.example\n"),
+        unknown: (b"get eve@relay.example\n", b"500 unknown\n"),
+        half: b"get ",
+    },
+    Words {
+        protocol: "milter",
+        opening: MILTER_OPTIONS,
+        known: (b"\0\0\0\x15R<bob@relay.example>\0", b"\0\0\0\x01c"),
+        unknown: (b"\0\0\0\x15R<eve@relay.example>\0", b"\0\0\0\x18y550 5.1.1 User unknown\0"),
+        half: b"\0\0\xf0\0U",
+    },
+];
+
+impl Words {
+    /// A connection on which the protocol has begun.
+    fn connect(&self, daemon: &Daemon, transport: Transport) -> Peer {
+        let mut peer = daemon.connect(transport, self.protocol);
+        peer.write_all(self.opening.0).expect("sent");
+        let mut reply = vec![0; self.opening.1.len()];
+        peer.read_exact(&mut reply).expect("a reply");
+        assert_eq!(reply, self.opening.1, "{}", self.protocol);
+        peer
+    }
+}
+
+/// Every protocol on every transport.
+fn doors() -> impl Iterator<Item = (&'static Words, Transport)> {
+    WORDS.iter().flat_map(|words| TRANSPORTS.map(|transport| (words, transport)))
+}
+
 /// What breaks a protocol is counted for that protocol, and ends as an error; what does not, is not.
 #[test]
 fn violations_are_counted() {
@@ -326,14 +396,30 @@ fn violations_are_counted() {
         ("policy", b"EHLO mx.example\r\n"),
         ("policy", b"\n"),
         ("tcp-table", b"EHLO mx.example\r\n"),
+        ("policy", b"GET / HTTP/1.1\r\n\r\n"),
+        ("policy", b"22:rcpt bob@relay.example,\n"),
+        ("policy", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n"),
+        ("policy", &[b'x'; 40_000]),
+        ("tcp-table", b"GET / HTTP/1.1\r\n\r\n"),
+        ("tcp-table", b"22:rcpt bob@relay.example,\n"),
+        ("tcp-table", b"get %zz\n"),
+        ("tcp-table", &[b'x'; 50_000]),
         ("milter", b"EHLO mx.example\r\n"),
+        ("milter", b"GET / HTTP/1.1\r\n\r\n"),
+        ("milter", b"22:rcpt bob@relay.example,"),
+        ("milter", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+        ("milter", b"\0\0\0\0"),
         ("milter", b"\0\0\0\x0cR<bob@x.example>\0"),
     ];
     let broken: Vec<&(&str, &[u8])> = broken.iter().filter(|(protocol, _)| protocols().contains(protocol)).collect();
     for transport in TRANSPORTS {
         for (protocol, bytes) in &broken {
             let mut peer = daemon.connect(transport, protocol);
-            peer.write_all(bytes).expect("sent");
+            // it may have been told off in the middle
+            match peer.write_all(bytes) {
+                Err(e) if !is_gone(&e) => panic!("{protocol}: {e}"),
+                _ => (),
+            }
             let mut reply = Vec::new();
             peer.read_to_end(&mut reply).expect("the end");
         }
@@ -378,14 +464,14 @@ fn answers_are_counted() {
 #[test]
 fn a_byte_now_and_then_does_not_put_the_deadline_off() {
     let daemon = plain(&["request = \"500ms\""]);
-    for transport in TRANSPORTS {
-        let mut peer = daemon.connect(transport, "socketmap");
+    for (words, transport) in doors() {
+        let mut peer = words.connect(&daemon, transport);
         // a whole request first: the deadline is that of the second one
-        peer.write_all(KNOWN).expect("sent");
-        let mut reply = [0; EXISTS.len()];
+        peer.write_all(words.known.0).expect("sent");
+        let mut reply = vec![0; words.known.1.len()];
         peer.read_exact(&mut reply).expect("a reply");
         let begun = Instant::now();
-        peer.write_all(b"9000:rcpt ").expect("sent");
+        peer.write_all(words.half).expect("sent");
         peer.set_nonblocking(true);
         let mut end = [0; 1];
         loop {
@@ -393,17 +479,21 @@ fn a_byte_now_and_then_does_not_put_the_deadline_off() {
             std::thread::sleep(Duration::from_millis(20));
             match peer.read(&mut end) {
                 Ok(0) => break,
-                Ok(_) => panic!("{transport:?}: a reply to half a request"),
+                Ok(_) => panic!("{transport:?} {}: a reply to half a request", words.protocol),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => (),
                 Err(e) if is_gone(&e) => break,
-                Err(e) => panic!("{transport:?}: {e}"),
+                Err(e) => panic!("{transport:?} {}: {e}", words.protocol),
             }
-            assert!(begun.elapsed() < PATIENCE, "{transport:?}: a slow peer is never cut off");
+            assert!(begun.elapsed() < PATIENCE, "{transport:?} {}: a slow peer is never cut off", words.protocol);
             let _ = peer.write(b"a");
         }
-        assert!(begun.elapsed() >= Duration::from_millis(500), "{transport:?}: cut off before its time");
+        assert!(
+            begun.elapsed() >= Duration::from_millis(500),
+            "{transport:?} {}: cut off before its time",
+            words.protocol
+        );
     }
-    daemon.settles("rcptmapd_sessions_ended_total{how=\"request-timeout\"}", 2);
+    daemon.settles("rcptmapd_sessions_ended_total{how=\"request-timeout\"}", 2 * WORDS.len() as u64);
     daemon.still_answers();
 }
 
@@ -412,27 +502,28 @@ fn a_byte_now_and_then_does_not_put_the_deadline_off() {
 fn a_peer_that_never_reads() {
     let daemon = plain(&["request = \"1s\""]);
     let before = daemon.resident_bytes();
-    for (n, transport) in TRANSPORTS.into_iter().enumerate() {
-        let mut peer = daemon.connect(transport, "auto");
-        let requests = KNOWN.repeat(2000);
+    for (n, (words, transport)) in doors().enumerate() {
+        let Words { protocol, known: (known, exists), .. } = words;
+        let mut peer = words.connect(&daemon, transport);
+        let requests = known.repeat(2000);
         peer.set_nonblocking(true);
         let (mut sent, begun) = (0, Instant::now());
         let mut grown = 0;
         // it goes on asking for as long as it is let
         loop {
-            match peer.write(&requests[sent % KNOWN.len()..]) {
+            match peer.write(&requests[sent % known.len()..]) {
                 Ok(written) => sent += written,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     daemon.still_answers();
                     grown = daemon.resident_bytes().saturating_sub(before).max(grown);
                 }
                 Err(e) if is_gone(&e) => break,
-                Err(e) => panic!("{transport:?}: {e} after {sent} bytes"),
+                Err(e) => panic!("{transport:?} {protocol}: {e} after {sent} bytes"),
             }
-            assert!(sent < 200_000_000, "{transport:?}: takes requests without end");
-            assert!(begun.elapsed() < PATIENCE, "{transport:?}: is never closed");
+            assert!(sent < 200_000_000, "{transport:?} {protocol}: takes requests without end");
+            assert!(begun.elapsed() < PATIENCE, "{transport:?} {protocol}: is never closed");
         }
-        assert!(grown < 16 << 20, "{transport:?}: {grown} bytes more after {sent} bytes of requests");
+        assert!(grown < 16 << 20, "{transport:?} {protocol}: {grown} bytes more after {sent} bytes of requests");
         daemon.settles("rcptmapd_sessions_ended_total{how=\"output-timeout\"}", n as u64 + 1);
         // what it could have read is whole replies up to the cut, and nothing else
         peer.set_nonblocking(false);
@@ -441,7 +532,10 @@ fn a_peer_that_never_reads() {
         while let Ok(n @ 1..) = peer.read(&mut buffer) {
             replies.extend_from_slice(&buffer[..n]);
         }
-        assert!(EXISTS.repeat(replies.len() / EXISTS.len() + 1).starts_with(&replies), "{transport:?}: a broken reply");
+        assert!(
+            exists.repeat(replies.len() / exists.len() + 1).starts_with(&replies),
+            "{transport:?} {protocol}: a broken reply"
+        );
     }
 }
 
@@ -449,10 +543,11 @@ fn a_peer_that_never_reads() {
 #[test]
 fn a_peer_that_reads_late() {
     let daemon = plain(&["request = \"10m\""]);
-    for transport in TRANSPORTS {
-        let mut peer = daemon.connect(transport, "auto");
-        let requests = [KNOWN, b"22:rcpt eve@relay.example,"].concat();
-        let replies = [EXISTS, b"9:NOTFOUND ,"].concat();
+    for (words, transport) in doors() {
+        let Words { protocol, known: (known, exists), unknown: (unknown, absent), .. } = words;
+        let mut peer = words.connect(&daemon, transport);
+        let requests = [*known, unknown].concat();
+        let replies = [*exists, absent].concat();
         peer.set_nonblocking(true);
         let (mut sent, mut rounds) = (0, 0);
         let block = requests.repeat(2000);
@@ -463,21 +558,24 @@ fn a_peer_that_reads_late() {
                     daemon.still_answers();
                     rounds += 1;
                 }
-                Err(e) => panic!("{transport:?}: {e}"),
+                Err(e) => panic!("{transport:?} {protocol}: {e}"),
             }
         }
         peer.set_nonblocking(false);
         let (whole, rest) = (sent / requests.len(), sent % requests.len());
-        let answered = whole * replies.len() + if rest >= KNOWN.len() { EXISTS.len() } else { 0 };
+        let answered = whole * replies.len() + if rest >= known.len() { exists.len() } else { 0 };
         let mut got = vec![0; answered];
-        peer.read_exact(&mut got).unwrap_or_else(|e| panic!("{transport:?}: {e}"));
-        assert!(replies.repeat(whole + 1).starts_with(&got), "{transport:?}: not the replies to {sent} bytes");
+        peer.read_exact(&mut got).unwrap_or_else(|e| panic!("{transport:?} {protocol}: {e}"));
+        assert!(
+            replies.repeat(whole + 1).starts_with(&got),
+            "{transport:?} {protocol}: not the replies to {sent} bytes"
+        );
         // and goes on as if nothing had been
         peer.write_all(&requests[rest..]).expect("sent");
         peer.half_close().expect("open");
         let mut last = Vec::new();
         peer.read_to_end(&mut last).expect("the end");
-        assert!(replies.ends_with(&last) && !last.is_empty(), "{transport:?}: {}", show(&last));
+        assert!(replies.ends_with(&last) && !last.is_empty(), "{transport:?} {protocol}: {}", show(&last));
     }
     assert_eq!(daemon.metric("rcptmapd_sessions_ended_total{how=\"output-timeout\"}"), 0);
 }
@@ -486,10 +584,11 @@ fn a_peer_that_reads_late() {
 #[test]
 fn peers_that_vanish() {
     let daemon = plain(&[]);
-    for transport in TRANSPORTS {
-        for sent in [&b""[..], b"2", b"22:rcpt bob@rel", KNOWN, &KNOWN.repeat(500)] {
+    for (words, transport) in doors() {
+        let known = words.known.0;
+        for sent in [&b""[..], &known[..1], &known[..15], known, &known.repeat(500)] {
             for _ in 0..10 {
-                let mut peer = daemon.connect(transport, "auto");
+                let mut peer = words.connect(&daemon, transport);
                 peer.write_all(sent).expect("sent");
                 peer.reset();
             }
@@ -504,19 +603,37 @@ fn peers_that_vanish() {
 #[test]
 fn half_closes_early() {
     let daemon = plain(&[]);
-    let sent = [KNOWN, b"22:rcpt eve@relay.example,"].concat();
-    for transport in TRANSPORTS {
+    for (words, transport) in doors() {
+        let Words { protocol, known: (known, exists), unknown: (unknown, absent), .. } = words;
+        let sent = [*known, unknown].concat();
         for at in 0..=sent.len() {
-            let mut peer = daemon.connect(transport, "socketmap");
-            let got = peer.exchange_to_end(&sent[..at]).unwrap_or_else(|e| panic!("{transport:?}, {at}: {e}"));
+            let mut peer = words.connect(&daemon, transport);
+            let got =
+                peer.exchange_to_end(&sent[..at]).unwrap_or_else(|e| panic!("{transport:?} {protocol}, {at}: {e}"));
             let expected: &[&[u8]] = match at {
-                0..26 => &[],
-                26..52 => &[EXISTS],
-                _ => &[EXISTS, b"9:NOTFOUND ,"],
+                at if at == sent.len() => &[exists, absent],
+                at if at >= known.len() => &[exists],
+                _ => &[],
             };
-            assert_eq!(show(&got), show(&expected.concat()), "{transport:?}, cut at {at}");
+            assert_eq!(show(&got), show(&expected.concat()), "{transport:?} {protocol}, cut at {at}");
         }
     }
+}
+
+/// A session that asks nothing is closed when `limits.idle` is over, whatever it speaks; not while it asks.
+#[test]
+fn silence_between_requests() {
+    let daemon = plain(&["idle = \"400ms\""]);
+    for (words, transport) in doors() {
+        let begun = Instant::now();
+        let mut peer = words.connect(&daemon, transport);
+        peer.write_all(words.known.0).expect("sent");
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).unwrap_or_else(|e| panic!("{transport:?} {}: {e}", words.protocol));
+        assert_eq!(show(&got), show(words.known.1), "{transport:?} {}", words.protocol);
+        assert!(begun.elapsed() >= Duration::from_millis(400), "{transport:?} {}: cut off early", words.protocol);
+    }
+    daemon.settles("rcptmapd_sessions_ended_total{how=\"idle\"}", 2 * WORDS.len() as u64);
 }
 
 /// One long stream of good requests in odd pieces gets all its answers, in order, on every transport.

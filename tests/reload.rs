@@ -518,6 +518,20 @@ fn a_list_grows_old_by_itself() {
     daemon.wait_for_log("older than max_age = 2s");
 }
 
+#[test]
+fn who_would_have_been_refused_is_told_and_counted() {
+    let domains = "[[domain]]\nnames = [\"example.org\"]\nmode = \"warn\"\n[[domain]]\nnames = [\"off.example\"]\nmode = \"off\"\n";
+    let daemon = Setup::new().file("list", list(3)).config(&format!("{}{domains}", source(""))).start();
+    assert_eq!(daemon.query("u1@example.org"), "OK u1@example.org");
+    for n in 0..100 {
+        assert!(daemon.query(&format!("no\x1b{n}@example.org")).starts_with("OK "));
+        assert!(daemon.query(&format!("no{n}@off.example")).starts_with("OK "));
+    }
+    let log = daemon.wait_for_log("no\\x1b0@example.org: would have been refused (mode = \"warn\")");
+    assert!(log.matches("would have been refused").count() <= 60 && !log.contains("off.example"), "{log}");
+    assert_eq!(daemon.stats()["spared_by_domain"], serde_json::json!({"example.org": 100}));
+}
+
 // --- as a whole ----------------------------------------------------------------------------------------------------
 
 fn resident_kib(daemon: &Daemon) -> usize {

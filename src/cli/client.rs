@@ -170,7 +170,7 @@ pub struct Whom {
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Control socket, in place of the configured one
-    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 }
 

@@ -155,7 +155,7 @@ mod tests {
         let mut rehearsal: Rehearsal = serde_json::from_value(value).expect("a rehearsal");
         assert_eq!(rehearsal.code(), exit::DATA);
         assert_eq!(
-            rehearsal.text(Style::PLAIN),
+            rehearsal.text(Style::default()),
             "a: /etc/a\n  same        what it says is in force\n\
              b: /etc/b\n  changes     +2 -1; 1,001 entries, 1,000 before\n              +2 -1 in b.example\n  \
              added       x@b.example, y@b.example\n  removed     z@b.example\n\

@@ -13,6 +13,7 @@ mod order;
 mod pipeline;
 mod query;
 mod reload;
+mod report;
 mod rollback;
 mod serve;
 mod settings;
@@ -89,6 +90,7 @@ enum Command {
     Explain(explain::Args),
     Status(status::Args),
     Stats(stats::Args),
+    Report(report::Args),
     Reload(reload::Args),
     Rollback(rollback::Args),
     Completions(completions::Args),
@@ -146,6 +148,7 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Rollback(args) => rollback::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to ask; by default the first listener of the configuration, else 127.0.0.1:8910
-    #[arg(long, value_name = "ENDPOINT", conflicts_with = "config")]
+    #[arg(long, value_name = "ENDPOINT")]
     to: Option<Endpoint>,
     /// Map to ask; by default rcpt, with --line the listener's own
     #[arg(long, value_name = "NAME", value_parser = map_name)]

@@ -28,7 +28,7 @@ pub struct Args {
     #[command(flatten)]
     whom: Whom,
     /// Ask a listener in place of the control socket
-    #[arg(long, value_name = "ENDPOINT", conflicts_with_all = ["config", "control"])]
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "control")]
     to: Option<Endpoint>,
     /// For programs
     #[arg(long)]

@@ -13,6 +13,8 @@ use crate::resolve::Directory;
 
 /// A load that takes no longer is not worth a word.
 const QUIET: Duration = Duration::from_secs(1);
+/// And then a word from time to time.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Tells who started us on a terminal how the first load goes, and how to ask.
 pub struct Watch {
@@ -42,13 +44,11 @@ impl Watch {
         let (done, over) = channel::<()>();
         let (began, what) = (self.began, self.what.clone());
         let ticker = thread::Builder::new().name("progress".to_owned()).spawn(move || {
-            let mut told = false;
-            while over.recv_timeout(QUIET) == Err(RecvTimeoutError::Timeout) {
-                eprint!("\rrcptmapd: loading {what}: {} s ", began.elapsed().as_secs());
-                told = true;
-            }
-            if told {
-                eprintln!();
+            // Whole lines, since those of the log come in between.
+            let mut pause = QUIET;
+            while over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("rcptmapd: loading {what}: {} s so far", began.elapsed().as_secs());
+                pause = AGAIN;
             }
         });
         self.done = ticker.ok().map(|ticker| (done, ticker));

@@ -177,6 +177,34 @@ pub struct Backend {
     pub place: Option<Place>,
 }
 
+impl Backend {
+    /// A backend with the defaults.
+    pub fn new(name: String, servers: Vec<BackendServer>) -> Backend {
+        Backend {
+            name,
+            servers,
+            all_domains: false,
+            helo: None,
+            greeting: Greeting::Ehlo,
+            sender: vec![DEFAULT_SENDER.to_owned()],
+            tls: Tls::Off,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            reply_timeout: DEFAULT_REPLY_TIMEOUT,
+            total_timeout: DEFAULT_TOTAL_TIMEOUT,
+            sessions: DEFAULT_BACKEND_SESSIONS,
+            recipients_per_session: DEFAULT_RECIPIENTS_PER_SESSION,
+            probes_per_second: 0,
+            idle: DEFAULT_BACKEND_IDLE,
+            unavailable: Unavailable::Tempfail,
+            blind: Blind::Exists,
+            catch_all_test: Some(DEFAULT_CATCH_ALL_TEST),
+            known_good: None,
+            absent_codes: Vec::new(),
+            place: None,
+        }
+    }
+}
+
 /// `[cache]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
@@ -234,6 +262,8 @@ impl Default for Skip {
 /// `[harvest]`: directory harvest attacks, by ratio and count together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Harvest {
+    /// The section is there: guesses are counted. Without it nothing is, and nothing is spent on it.
+    pub on: bool,
     /// How far back is counted.
     pub window: Duration,
     /// How many absent ones.
@@ -247,6 +277,7 @@ pub struct Harvest {
 impl Default for Harvest {
     fn default() -> Harvest {
         Harvest {
+            on: false,
             window: DEFAULT_HARVEST_WINDOW,
             absent: DEFAULT_HARVEST_ABSENT,
             ratio: DEFAULT_HARVEST_RATIO,

@@ -19,8 +19,6 @@ struct Later {
 
 /// What a key can do today.
 enum Today {
-    /// Nothing.
-    Nothing,
     /// These values mean what the program does anyway.
     Words(&'static [&'static str]),
     /// The formats that there are readers for.
@@ -30,15 +28,10 @@ enum Today {
 impl Today {
     fn words(&self) -> Vec<&'static str> {
         match self {
-            Today::Nothing => Vec::new(),
             Today::Words(words) => words.to_vec(),
             Today::Formats => FORMATS.into_iter().filter(|w| *w == "auto" || w.parse::<Format>().is_ok()).collect(),
         }
     }
-}
-
-const fn all(key: &'static str) -> Later {
-    Later { key, today: Today::Nothing }
 }
 
 const fn but(key: &'static str, today: &'static [&'static str]) -> Later {
@@ -48,19 +41,8 @@ const fn but(key: &'static str, today: &'static [&'static str]) -> Later {
 /// One line per setting that has to wait.
 const LATER: &[Later] = &[
     but("log.addresses", &["plain"]),
-    but("listen.protocol", &["auto", "socketmap", "line", "http"]),
-    all("limits.answer_milter"),
     Later { key: "source.format", today: Today::Formats },
-    but("domain.verify", &["list"]),
-    but("domain.backend", &[""]),
-    all("domain.unavailable"),
-    all("domain.skip"),
-    all("nexthops.*"),
-    all("backend.*"),
-    all("cache.*"),
-    all("skip.*"),
-    all("harvest.*"),
-    but("map.kind", &["recipients", "access", "check", "domains", "table"]),
+    but("backend.tls", &["off"]),
     but("map.format", &["auto"]),
 ];
 
@@ -160,10 +142,8 @@ pub fn keys() -> Vec<String> {
     for section in &sections {
         for key in section.keys {
             let is_section = section.name.is_empty() && sections.iter().any(|s| s.name == *key);
-            let setting = Setting { section: section.name, key: (*key).to_owned(), values: Vec::new(), offset: 0 };
-            let waits = LATER.iter().any(|l| setting.is(l) && matches!(l.today, Today::Nothing));
-            if !is_section && !waits {
-                keys.push(if section.name.is_empty() { setting.key } else { format!("{}.{key}", section.name) });
+            if !is_section {
+                keys.push(if section.name.is_empty() { (*key).to_owned() } else { format!("{}.{key}", section.name) });
             }
         }
     }

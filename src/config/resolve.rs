@@ -213,7 +213,7 @@ impl Resolver<'_> {
             backends: self.backends(backend.unwrap_or_default()),
             cache: self.cache(cache.unwrap_or_default()),
             skip: self.skip(skip.unwrap_or_default()),
-            harvest: self.harvest(harvest.unwrap_or_default()),
+            harvest: self.harvest(harvest),
             maps,
             files: Vec::new(),
             not_yet: Vec::new(),

@@ -41,13 +41,23 @@ struct ListedDomain {
     named: bool,
     /// Its local parts keep their case.
     keeps_case: bool,
+    /// Something is said about everybody there: a catch-all, or, under a name with a dot in front, "everything below".
+    catch_all: bool,
     /// The class of "accept, no value" at this domain, once there is one: what nearly every line says.
     plain: Option<ClassNumber>,
 }
 
 impl ListedDomain {
     fn new(name: &[u8], keeps_case: bool) -> ListedDomain {
-        ListedDomain { name: name.into(), entries: 0, refusals: 0, named: false, keeps_case, plain: None }
+        ListedDomain {
+            name: name.into(),
+            entries: 0,
+            refusals: 0,
+            named: false,
+            keeps_case,
+            catch_all: false,
+            plain: None,
+        }
     }
 }
 
@@ -69,6 +79,7 @@ pub struct Content {
 pub(super) struct Shapes {
     pub any_domain: bool,
     pub detail: bool,
+    pub catch_all: bool,
     pub subdomains: bool,
     /// Lengths of the prefixes that occur, longest first.
     pub prefixes: Vec<u8>,
@@ -148,6 +159,11 @@ impl Content {
     /// Whether local parts at a domain are listed as written, not in lower case.
     pub(super) fn keeps_case(&self, domain: DomainNumber) -> bool {
         self.domains.get(domain.0 as usize).is_some_and(|domain| domain.keeps_case)
+    }
+
+    /// Whether there is a catch-all at a domain.
+    pub(super) fn has_catch_all(&self, domain: DomainNumber) -> bool {
+        self.domains.get(domain.0 as usize).is_some_and(|domain| domain.catch_all)
     }
 
     /// What is said about a local part (or a marked one) at a domain.
@@ -318,6 +334,7 @@ impl Builder {
                 self.add_key(Some(mark::PREFIX), prefix, number, &item.grant)
             }
             Key::CatchAll { domain } => {
+                self.content.shapes.catch_all = true;
                 let number = self.intern_domain(domain)?;
                 self.push(b"", number, &item.grant)
             }
@@ -446,6 +463,9 @@ impl Builder {
     }
 
     fn push(&mut self, local: &[u8], domain: DomainNumber, grant: &Grant<'_>) -> Result<(), Unfit> {
+        if local.is_empty() {
+            self.content.domains[domain.0 as usize].catch_all = true;
+        }
         let class = match grant {
             Grant::Accept { value } if !self.keep_values || value.is_empty() => self.plain_class(domain),
             Grant::Accept { value } => {

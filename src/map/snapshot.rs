@@ -39,6 +39,8 @@ pub struct Policy {
     pub backend: Option<Box<str>>,
     /// Whether recipients exist while the backend can't be asked; `None`: what the backend's own setting says.
     pub unavailable_exists: Option<bool>,
+    /// Clients that are not checked elsewhere (`[skip]`) are not checked here either.
+    pub skip: bool,
     /// The reply for who does not exist.
     pub absent: Reply,
     /// The reply when we can't tell.
@@ -59,6 +61,7 @@ impl Default for Policy {
             verify: Verify::List,
             backend: None,
             unavailable_exists: None,
+            skip: true,
             absent: Reply::absent(),
             unknown: Reply::unknown(),
         }
@@ -132,6 +135,8 @@ pub struct RelayDomain {
     next: Option<u32>,
     /// Some content lists local parts as written, here or where the names go on.
     keeps_case: bool,
+    /// Some content has a catch-all for it: without one none is looked for, and a miss costs one search in place of two.
+    catch_all: bool,
 }
 
 /// No number: this content does not name the domain.
@@ -158,6 +163,7 @@ pub struct Snapshot {
     /// Some content has the shape at all.
     any_domain: bool,
     detail: bool,
+    catch_all: bool,
     below: bool,
     prefixes: Vec<u8>,
 }
@@ -260,6 +266,8 @@ pub struct Found<'s, 'k> {
     pub hit: Option<Hit<'s>>,
     /// What holds for the domain; `None` when it is not ours.
     pub policy: Option<&'s Policy>,
+    /// The domain's place in [`Snapshot::domains`]; `None` when it is not ours.
+    pub domain: Option<u32>,
     /// The address as it was looked for: local part (empty for a foreign one) and domain.
     pub address: Option<(&'k [u8], &'k [u8])>,
     /// What the verdict would be if the domain's refusals were carried out (`mode`).
@@ -339,6 +347,7 @@ impl Snapshot {
         let mut snapshot = Snapshot {
             any_domain: shapes().any(|shapes| shapes.any_domain),
             detail: shapes().any(|shapes| shapes.detail),
+            catch_all: shapes().any(|shapes| shapes.catch_all),
             below: shapes().any(|shapes| shapes.subdomains),
             prefixes,
             sources,
@@ -420,6 +429,20 @@ impl Snapshot {
         self.covering(name).map(|at| &self.domains[at])
     }
 
+    /// The place of a domain with exactly this folded name in [`Snapshot::domains`].
+    pub fn number_of(&self, name: &[u8]) -> Option<usize> {
+        self.find_domain(name)
+    }
+
+    /// Our domain that an address belongs to, by its place in [`Snapshot::domains`], and what holds for it; without
+    /// looking the recipient up.
+    pub fn domain_of(&self, key: &[u8], scratch: &mut Scratch) -> Option<(u32, &Policy)> {
+        let raw = address::split(key).ok()?;
+        let domain = address::fold_domain(raw.domain, &mut scratch.domain).ok()?;
+        let at = self.covering(domain.bytes())?;
+        Some((at as u32, self.policy(&self.domains[at])))
+    }
+
     fn covering(&self, name: &[u8]) -> Option<usize> {
         if let Some(at) = self.find_domain(name) {
             return Some(at);
@@ -439,8 +462,15 @@ impl Snapshot {
     /// Looks an address up, in the order of DESIGN, section 4.
     pub fn lookup<'s, 'k, T: Trace>(&'s self, key: &[u8], scratch: &'k mut Scratch, trace: &mut T) -> Found<'s, 'k> {
         let Scratch { domain, local, lower, marked, kept } = scratch;
-        let undecided =
-            |verdict, step| Found { verdict, step, hit: None, policy: None, address: None, enforced: verdict };
+        let undecided = |verdict, step| Found {
+            verdict,
+            step,
+            hit: None,
+            policy: None,
+            domain: None,
+            address: None,
+            enforced: verdict,
+        };
         let raw = match address::split(key) {
             Ok(raw) => raw,
             Err(NoAddress::NoDomain) if address::is_bare_postmaster(key) => {
@@ -477,7 +507,7 @@ impl Snapshot {
         let finding = |enforced: Verdict, step: Step, hit: Option<Hit<'s>>, local: &'k [u8]| {
             let verdict = if policy.mode == Mode::Enforce { enforced } else { Verdict::Exists };
             let address = Some((local, domain.bytes()));
-            Found { verdict, step, hit, policy: Some(policy), address, enforced }
+            Found { verdict, step, hit, policy: Some(policy), domain: Some(ours as u32), address, enforced }
         };
         let keeps_case = self.domains[ours].keeps_case;
         let local = match address::fold_local_part(raw.local, keeps_case, local) {
@@ -497,9 +527,7 @@ impl Snapshot {
         let (verdict, hit) = match decision {
             Decision::Exists(hit) => (Verdict::Exists, hit),
             Decision::Refused(hit) if temporary(hit.entry) => (Verdict::Unknown, Some(hit)),
-            Decision::Refused(hit)
-                if self.missing.is_none_or(|missing| search.is_certain(name, step, hit, missing)) =>
-            {
+            Decision::Refused(hit) if self.missing.is_none_or(|missing| search.is_certain(name, hit, missing)) => {
                 (Verdict::Absent, Some(hit))
             }
             Decision::Refused(hit) => (Verdict::Unknown, Some(hit)),
@@ -566,7 +594,7 @@ impl Snapshot {
         let Some(policy) = above.map(|above| self.domains[above].policy).or(policy) else { return };
         let at = self.domains.len() as u32;
         let next = above.map(|above| above as u32);
-        self.domains.push(RelayDomain { name: name.into(), policy, next, keeps_case: false });
+        self.domains.push(RelayDomain { name: name.into(), policy, next, keeps_case: false, catch_all: false });
         let Snapshot { index, domains, key, .. } = self;
         index.insert_unique(key.hash_one(name), at, |&at| key.hash_one(&*domains[at as usize].name));
     }
@@ -633,13 +661,14 @@ impl Snapshot {
                 next = self.domains[at].next;
             }
             self.longest_chain = self.longest_chain.max(chain.len());
-            self.domains[at].keeps_case = chain.iter().any(|&at| self.is_listed_as_written(at));
+            self.domains[at].keeps_case = chain.iter().any(|&at| self.in_any_content(at, Content::keeps_case));
+            self.domains[at].catch_all = self.in_any_content(at, Content::has_catch_all);
         }
     }
 
-    fn is_listed_as_written(&self, domain: usize) -> bool {
+    fn in_any_content(&self, domain: usize, test: impl Fn(&Content, DomainNumber) -> bool) -> bool {
         let numbers = self.numbers.iter().skip(domain * self.contents.len());
-        self.contents.iter().zip(numbers).any(|((_, content), &number)| content.keeps_case(DomainNumber(number)))
+        self.contents.iter().zip(numbers).any(|((_, content), &number)| test(content, DomainNumber(number)))
     }
 }
 
@@ -764,10 +793,9 @@ impl<'s, T: Trace> Search<'s, '_, T> {
 
     /// Whether a refusal stands, whatever a source of priority `missing` that was never read may say: it is about the very
     /// address that was asked for, so that no other entry comes before it, and that source does not outrank it.
-    fn is_certain(&self, name: Name<'_>, step: Step, hit: Hit<'_>, missing: i32) -> bool {
+    fn is_certain(&self, name: Name<'_>, hit: Hit<'_>, missing: i32) -> bool {
         let snapshot = self.snapshot;
-        step == Step::Exact
-            && missing <= snapshot.sources[hit.source].priority
+        missing <= snapshot.sources[hit.source].priority
             && *snapshot.domains[self.ours].name == *self.domain.bytes()
             && snapshot.best_at(Key::of(name, &snapshot.key), self.ours) == Some(hit)
     }
@@ -878,6 +906,9 @@ impl<'s, T: Trace> Search<'s, '_, T> {
                 return Some(hit);
             }
         }
+        if !self.snapshot.catch_all {
+            return None;
+        }
         self.in_chain(Step::CatchAll, Key::new(b"", Some(b""), &self.snapshot.key))
     }
 
@@ -945,7 +976,11 @@ impl<'s, T: Trace> Search<'s, '_, T> {
         let mut at = self.ours;
         for _ in 0..snapshot.longest_chain {
             let domain = &snapshot.domains[at];
-            let hit = snapshot.best_at(key, at);
+            let hit = if step == Step::CatchAll && key.lower.is_empty() && !domain.catch_all {
+                None
+            } else {
+                snapshot.best_at(key, at)
+            };
             self.trace.step(step, key.kept.map_or(key.lower, |(_, kept)| kept), &domain.name, hit);
             if hit.is_some() {
                 return hit;

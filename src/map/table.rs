@@ -511,6 +511,20 @@ mod tests {
         assert_eq!(table.records(&key(), domain_of).count(), 200_000);
     }
 
+    /// One bucket, one tag, one local part: only the domain tells them apart, and it is compared.
+    #[test]
+    fn equal_tags_are_not_taken_for_equal_keys() {
+        let hash = LocalHash::of(b"anna", &key());
+        let wanted = tag(hash.in_domain(DomainNumber(0)));
+        let twin = (1..).find(|&n| tag(hash.in_domain(DomainNumber(n))) == wanted).expect("a number with the same tag");
+        let (table, _) = build(&[(b"anna".to_vec(), 0)]);
+        assert_eq!(table.find(hash, DomainNumber(0), b"anna", domain_of), Some(ClassNumber(0)));
+        assert_eq!(table.find(hash, DomainNumber(twin), b"anna", domain_of), None);
+        let (table, duplicates) = build(&[(b"anna".to_vec(), 0), (b"anna".to_vec(), 2 * twin)]);
+        assert_eq!((table.len(), duplicates.len()), (2, 0));
+        assert_eq!(table.find(hash, DomainNumber(twin), b"anna", domain_of), Some(ClassNumber(2 * twin)));
+    }
+
     #[test]
     fn a_bucket_is_a_cache_line() {
         assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));

@@ -10,9 +10,10 @@ use crate::config::ListenProtocol;
 use crate::proto::detect::{self, Dialect};
 use crate::proto::milter::{self, Step};
 use crate::proto::policy::{self, Action};
-use crate::proto::{http, line, socketmap, tcp_table};
+use crate::proto::{Reply, http, line, socketmap, tcp_table};
 use crate::reload::Ticket;
 use crate::resolve::Decision;
+use crate::skip::{self, Asker, Origin};
 
 /// What a session speaks, and what it has to remember for that.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub enum Next {
     Finish,
     /// The protocol is broken, nothing that follows has a meaning: close.
     Close,
+    /// The answer to the request at the front has to be found out; it is to be asked again then.
+    Probe,
     /// The answer comes when the loader is done with this order.
     Later(Ticket),
 }
@@ -105,13 +108,22 @@ impl Speech {
 }
 
 /// What became of the request at the front of the input.
+#[derive(Clone, Copy)]
 enum Done {
     /// It was so many bytes long, and is answered.
     Answered(usize),
     /// It is not complete.
     Unfinished,
+    /// Its answer has to be found out; it is to be asked again then.
+    Later,
     /// It was the last one; what follows has no meaning.
     Last(Next),
+}
+
+impl Done {
+    fn answered(answered: bool, size: usize) -> Done {
+        if answered { Done::Answered(size) } else { Done::Later }
+    }
 }
 
 #[inline]
@@ -131,6 +143,7 @@ fn each(input: &[u8], batch: &mut Batch<'_>, mut one: impl FnMut(&[u8], &mut Bat
                 batch.budget -= 1;
             }
             Done::Unfinished => return Advance { used, next: Next::More },
+            Done::Later => return Advance { used, next: Next::Probe },
             Done::Last(next) => return Advance { used: input.len(), next },
         }
     }
@@ -142,8 +155,8 @@ fn socketmap_request(input: &[u8], batch: &mut Batch<'_>) -> Done {
     match socketmap::decode(input, &core.proto_limits) {
         Ok(None) => Done::Unfinished,
         Ok(Some((request, size))) => {
-            core.answer(Dialect::Socketmap, request.map, request.key, |reply| socketmap::encode(reply, out));
-            Done::Answered(size)
+            let write = |reply: &Reply<'_>| socketmap::encode(reply, out);
+            Done::answered(core.answer(Dialect::Socketmap, request.map, request.key, write), size)
         }
         Err(error) => {
             core.stats.count_violation(Dialect::Socketmap);
@@ -161,8 +174,7 @@ fn line_request(input: &[u8], batch: &mut Batch<'_>) -> Done {
         Ok(None) => Done::Unfinished,
         Ok(Some((request, size))) => {
             let map = request.map.unwrap_or(front.default_map.as_bytes());
-            core.answer(Dialect::Line, map, request.key, |reply| line::encode(reply, out));
-            Done::Answered(size)
+            Done::answered(core.answer(Dialect::Line, map, request.key, |reply| line::encode(reply, out)), size)
         }
         Err(error) => {
             core.stats.count_violation(Dialect::Line);
@@ -180,8 +192,7 @@ fn tcp_table_request(input: &[u8], batch: &mut Batch<'_>) -> Done {
         Ok(None) => Done::Unfinished,
         Ok(Some((tcp_table::Request::Get(key), size))) => {
             let map = front.default_map.as_bytes();
-            core.answer(Dialect::TcpTable, map, &key, |reply| tcp_table::encode(reply, out));
-            Done::Answered(size)
+            Done::answered(core.answer(Dialect::TcpTable, map, &key, |reply| tcp_table::encode(reply, out)), size)
         }
         Ok(Some((tcp_table::Request::Put, size))) => {
             tcp_table::encode_read_only(out);
@@ -207,9 +218,18 @@ fn policy_request(input: &[u8], batch: &mut Batch<'_>) -> Done {
                 context => context,
             };
             match request.question() {
-                Some(recipient) => core.decide(Dialect::Policy, map, recipient, |decision| {
-                    policy::encode(&policy_action(decision), out);
-                }),
+                Some(recipient) => {
+                    let asker = Asker {
+                        origin: skip::client(request.client_address).map_or(Origin::Unknown, Origin::Ip),
+                        daemon: None,
+                        authenticated: request.is_authenticated(),
+                    };
+                    let whom = core.watch.whom(&asker);
+                    let answered = core.decide(Dialect::Policy, map, recipient, whom, |decision| {
+                        policy::encode(&policy_action(decision), out);
+                    });
+                    return Done::answered(answered, size);
+                }
                 None => policy::encode(&Action::Dunno, out),
             }
             Done::Answered(size)
@@ -228,6 +248,7 @@ fn policy_action<'a>(decision: &Decision<'a>) -> Action<'a> {
         Decision::Pass => Action::Dunno,
         Decision::Refuse(reply) => Action::Reply(reply),
         Decision::Defer(reply) => Action::DeferIfPermit(reply),
+        Decision::Discard => Action::Other(b"DISCARD"),
     }
 }
 
@@ -245,10 +266,20 @@ fn milter_packet(machine: &mut milter::Machine, input: &[u8], batch: &mut Batch<
         Ok(Step::Done) => Done::Answered(size),
         Ok(Step::Recipient(recipient)) => {
             let map = front.default_map.as_bytes();
-            core.decide(Dialect::Milter, map, recipient.address, |decision| {
+            let asker = Asker {
+                origin: match machine.client() {
+                    milter::Client::Ip(address) => Origin::Ip(address),
+                    milter::Client::Local => Origin::Local,
+                    milter::Client::Unknown => Origin::Unknown,
+                },
+                daemon: machine.daemon_name(),
+                authenticated: machine.authenticated().is_some(),
+            };
+            let whom = core.watch.whom(&asker);
+            let answered = core.decide(Dialect::Milter, map, recipient.address, whom, |decision| {
                 machine.answer(&milter_answer(decision), out);
             });
-            Done::Answered(size)
+            Done::answered(answered, size)
         }
         Ok(Step::Close) => Done::Last(Next::Finish),
         Err(_) => {
@@ -263,6 +294,7 @@ fn milter_answer<'a>(decision: &Decision<'a>) -> milter::Answer<'a> {
     match *decision {
         Decision::Pass => milter::Answer::Continue,
         Decision::Refuse(reply) | Decision::Defer(reply) => milter::Answer::Reply(reply),
+        Decision::Discard => milter::Answer::Discard,
     }
 }
 

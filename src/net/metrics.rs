@@ -9,7 +9,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::core::Core;
+use crate::harvest::Harvest;
 use crate::reload::State;
+use crate::skip::Reason;
 use crate::stats::{DIALECTS, Ended, Outcome};
 
 /// The page's media type.
@@ -48,6 +50,19 @@ fn requests(core: &Core, registry: &mut Registry) {
         "Recipients that exist only because their domain does not enforce refusals",
         stats.spared,
     );
+    let skipped = Family::<Labels, Counter>::default();
+    for reason in Reason::ALL {
+        skipped.get_or_create(&vec![("reason", reason.name().to_owned())]).inc_by(stats.skipped(reason));
+    }
+    registry.register("skipped", "Recipients that were not checked, by reason", skipped);
+    counter(registry, "discarded", "Recipients whose message was dropped (bitbucket)", stats.discarded);
+    let harvest = core.watch.harvest.as_ref();
+    let watched = harvest.map(Harvest::watched).unwrap_or_default();
+    gauge(registry, "harvest_clients_tripped", "Clients that guess recipients now", watched.tripped.len() as u64);
+    gauge(registry, "harvest_domains_tripped", "Domains that are guessed at now", watched.domains.len() as u64);
+    let (trips, acted) = harvest.map_or((0, 0), |harvest| (harvest.trips, harvest.acted));
+    counter(registry, "harvest_trips", "Times that a client was found guessing", trips);
+    counter(registry, "harvest_acted", "Answers to clients that guess that were not what they would have been", acted);
 }
 
 fn sessions(core: &Core, registry: &mut Registry) {

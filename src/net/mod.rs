@@ -9,10 +9,14 @@ mod dialect;
 mod listener;
 mod metrics;
 mod pages;
+mod probing;
+mod report;
 mod server;
 mod session;
+mod spared;
 mod stream;
 mod timer;
 mod token;
+mod watch;
 
 pub use server::{Server, ServerError, Setup};

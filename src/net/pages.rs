@@ -50,6 +50,8 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
         (Method::Get | Method::Head, "/metrics") => (super::metrics::MEDIA_TYPE, super::metrics::page(core)),
         (Method::Get | Method::Head, "/status") => (JSON, status(core).to_string()),
         (Method::Get | Method::Head, "/stats") => (JSON, stats(core).to_string()),
+        // On the control socket only: it names domains, clients and the names that they guess.
+        (Method::Get | Method::Head, "/report") if control => (JSON, super::report::page(core).to_string()),
         (_, "/health" | "/metrics" | "/status" | "/stats") => {
             http::encode_not_allowed("GET, HEAD", false, out);
             return Page::Written;
@@ -181,6 +183,11 @@ pub fn stats(core: &Core) -> Value {
         "uptime_seconds": core.now.saturating_duration_since(core.started).as_secs(),
         "requests": requests,
         "spared": stats.spared,
+        "spared_by_domain": core.spared.domains().map(|(name, count)| {
+            (String::from_utf8_lossy(name).into_owned(), count.into())
+        }).collect::<serde_json::Map<String, Value>>(),
+        "skipped": super::report::skipped(core),
+        "discarded": stats.discarded,
         "sessions": {
             "open": core.sessions,
             "accepted": stats.accepted,

@@ -19,6 +19,7 @@ use slab::Slab;
 use super::core::{Core, Listening};
 use super::listener::{Accepted, Front, Listener, PAUSE};
 use super::pages;
+use super::probing::{Probing, forget_listed};
 use super::session::{Session, Turn};
 use super::stream::Stream;
 use super::timer::Timers;
@@ -58,6 +59,7 @@ pub struct Server {
     run_queue: Vec<SessionId>,
     core: Core,
     config: Arc<Config>,
+    waker: Arc<Waker>,
     loader: Loader,
     /// The last reload that was ordered.
     reloading: Ticket,
@@ -106,12 +108,8 @@ impl Server {
         // A list that is longer than `ulimit -f` allows can't be saved; that is no reason to die.
         signal_hook::flag::register(Signal::SIGXFSZ as i32, Arc::default())?;
         poll.registry().register(&mut signals, Subject::Signals.token(), Interest::READABLE)?;
-        let waker = Waker::new(poll.registry(), Subject::Loader.token())?;
-        let wake = Box::new(move || {
-            if let Err(e) = waker.wake() {
-                log::error!("can't wake the event loop: {e}");
-            }
-        });
+        let waker = Arc::new(Waker::new(poll.registry(), Subject::Wake.token())?);
+        let wake = Box::new(wake_by(Arc::clone(&waker)));
         let now = Instant::now();
         let mut server = Server {
             poll,
@@ -121,7 +119,8 @@ impl Server {
             generation: 0,
             timers: Timers::default(),
             run_queue: Vec::new(),
-            core: Core::new(&config.limits, logger, now),
+            core: Core::new(&config, logger, now),
+            waker,
             loader: start_loader(wake)?,
             reloading: 0,
             capacity: 0,
@@ -156,6 +155,7 @@ impl Server {
                 result => result?,
             }
             self.core.now = Instant::now();
+            self.core.watch.turn(self.core.now);
             for event in &events {
                 match Subject::of(event.token()) {
                     Subject::Session(id) => {
@@ -170,14 +170,26 @@ impl Server {
                         }
                     }
                     Subject::Signals => self.handle_signals(),
-                    Subject::Loader => self.handle_loader(),
+                    Subject::Wake => {
+                        self.handle_loader();
+                        if let Some(probing) = &mut self.core.probing {
+                            probing.handle_resolver(self.core.now);
+                        }
+                    }
+                    Subject::Upstream(id) => {
+                        if let Some(probing) = &mut self.core.probing {
+                            probing.handle_event(id, event, &mut self.core.buffers.read, self.core.now);
+                        }
+                    }
                 }
             }
             self.accept_where_ready();
             self.serve_run_queue();
+            self.drive_probes();
             self.expire();
             self.hand_over_orders();
             self.watch_edges();
+            self.core.watch.tell();
             self.feed_watchdog();
             if self.is_stopped() {
                 self.stopped();
@@ -193,14 +205,22 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let pauses = self.listeners.iter().filter_map(|(_, listener)| listener.paused);
-        let next = pauses.chain(self.timers.next()).chain(self.watchdog).chain(self.stop_at).min()?;
+        let harvest = self.core.watch.harvest.as_ref().and_then(|harvest| harvest.due());
+        let probes = self.core.probing.as_ref().and_then(Probing::next_timeout);
+        let next = pauses
+            .chain(probes)
+            .chain(self.timers.next())
+            .chain(self.watchdog)
+            .chain(self.stop_at)
+            .chain(harvest)
+            .min()?;
         Some(next.saturating_duration_since(self.core.now))
     }
 
     // --- sessions --------------------------------------------------------------------------------------------------
 
     fn session(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.sessions.get_mut(id.slot as usize).filter(|session| session.place.generation == id.generation)
+        self.sessions.get_mut(id.slot as usize).filter(|session| session.place.id == id)
     }
 
     fn serve(&mut self, id: SessionId) {
@@ -247,11 +267,53 @@ impl Server {
         let Some(mut session) = self.sessions.try_remove(id.slot as usize) else { return };
         self.core.sessions = self.sessions.len();
         self.timers.cancel(id, &mut session.place.armed);
+        if let Some(probing) = &mut self.core.probing {
+            probing.forget(id);
+        }
         self.core.stats.count_end(how);
         if self.core.limits.sessions_per_peer > 0
             && let Some(peer) = session.peer()
         {
             self.forget_peer(peer);
+        }
+    }
+
+    /// Lets the probes go on, and those who waited for one.
+    fn drive_probes(&mut self) {
+        while let Some(probing) = &mut self.core.probing {
+            probing.handle_timeout(self.core.now);
+            let found = probing.obey(self.poll.registry(), self.core.now);
+            if found.is_empty() {
+                return;
+            }
+            for (id, verdict) in found {
+                let Some(session) = self.sessions.get_mut(id.slot as usize).filter(|s| s.place.id == id) else {
+                    continue;
+                };
+                let turn = session.handle_found(verdict, &mut self.core);
+                self.after(id, turn);
+            }
+        }
+    }
+
+    /// Makes the prober, when there is somebody to be asked, and tells it about backends and next hops.
+    fn configure_probing(&mut self) {
+        let directory = Arc::clone(&self.core.directory);
+        if self.core.probing.is_none() && directory.routes().is_empty() {
+            return;
+        }
+        let now = self.core.now;
+        if self.core.probing.is_none() {
+            match Probing::new(&self.config, now, wake_by(Arc::clone(&self.waker))) {
+                Ok(probing) => self.core.probing = Some(probing),
+                Err(e) => return log::error!("no backend can be asked: {e}"),
+            }
+        }
+        if let Some(probing) = &mut self.core.probing {
+            let own = self.listeners.iter().map(|(_, listener)| listener.endpoint().clone()).collect();
+            probing.scheduler.set_own(own);
+            probing.configure(&self.config, directory.routes(), now);
+            forget_listed(&mut probing.scheduler, &directory);
         }
     }
 
@@ -371,9 +433,10 @@ impl Server {
         self.core.stats.accepted += 1;
         self.generation = self.generation.wrapping_add(1) & GENERATION_MASK;
         let generation = self.generation;
-        let slot = self.sessions.insert(Session::new(stream, front, peer, generation, self.core.now)) as u32;
+        let id = SessionId { slot: self.sessions.vacant_key() as u32, generation };
+        self.sessions.insert(Session::new(stream, front, peer, id, self.core.now));
         self.core.sessions = self.sessions.len();
-        self.serve(SessionId { slot, generation });
+        self.serve(id);
     }
 
     /// Counts a peer's session; `false` if it has too many.
@@ -431,9 +494,7 @@ impl Server {
             .sessions
             .iter()
             .filter(|(_, session)| session.is_idle())
-            .map(|(slot, session)| {
-                (session.idle_since(), SessionId { slot: slot as u32, generation: session.place.generation })
-            })
+            .map(|(_, session)| (session.idle_since(), session.place.id))
             .collect();
         if idle.len() > EVICTION_BATCH {
             idle.select_nth_unstable(EVICTION_BATCH);
@@ -518,27 +579,25 @@ impl Server {
             (true, false) => stats.reload_failures += 1,
             (false, _) => {}
         }
+        let is_new = outcome.directory.is_some() || outcome.config.is_some();
         if let Some(directory) = outcome.directory {
-            let old = std::mem::replace(&mut self.core.directory, directory);
+            let old = self.core.set_directory(directory);
             self.loader.retire(old);
         }
         self.core.report = Arc::new(outcome.report);
         if let Some(config) = outcome.config {
             self.reconfigure(config);
         }
+        if is_new {
+            self.configure_probing();
+        }
         // "Ready" with the old data, too, when the new could not be taken: the service is up, and says so in STATUS. Not
         // while a reload is under way that this was not.
         if outcome.is_load && outcome.done >= self.reloading {
             self.notify.ready(&pages::status_line(&self.core));
         }
-        let waiting: Vec<(SessionId, Ticket)> = self
-            .sessions
-            .iter()
-            .filter_map(|(slot, session)| {
-                let id = SessionId { slot: slot as u32, generation: session.place.generation };
-                session.awaits().map(|ticket| (id, ticket))
-            })
-            .collect();
+        let waiting: Vec<(SessionId, Ticket)> =
+            self.sessions.iter().filter_map(|(_, session)| Some((session.place.id, session.awaits()?))).collect();
         for (id, ticket) in waiting {
             let own = outcome.answers.iter().find(|(answered, ..)| *answered == ticket);
             let (status, body) = match own {
@@ -557,7 +616,7 @@ impl Server {
     /// bound before old ones are closed, and when one can't be bound none is closed.
     fn reconfigure(&mut self, config: Arc<Config>) {
         self.logger.reconfigure(&config.log);
-        self.core.set_limits(&config.limits);
+        self.core.configure(&config);
         let mut keep = Vec::new();
         let mut all_bound = true;
         for listen in &config.listen {
@@ -648,11 +707,7 @@ impl Server {
                 self.close_listener(slot);
             }
         }
-        let all: Vec<SessionId> = self
-            .sessions
-            .iter()
-            .map(|(slot, session)| SessionId { slot: slot as u32, generation: session.place.generation })
-            .collect();
+        let all: Vec<SessionId> = self.sessions.iter().map(|(_, session)| session.place.id).collect();
         for id in all {
             if let Some(session) = self.session(id) {
                 session.look_again();
@@ -681,6 +736,15 @@ impl Server {
         {
             self.notify.watchdog();
             self.watchdog = Some(self.core.now + every);
+        }
+    }
+}
+
+/// What wakes the loop from another thread.
+fn wake_by(waker: Arc<Waker>) -> impl Fn() + Send {
+    move || {
+        if let Err(e) = waker.wake() {
+            log::error!("can't wake the event loop: {e}");
         }
     }
 }

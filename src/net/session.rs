@@ -14,9 +14,11 @@ use super::dialect::{Batch, Next, Speech};
 use super::listener::Front;
 use super::pages;
 use super::stream::Stream;
+use super::token::SessionId;
 use crate::proto::http;
 use crate::reload::Ticket;
 use crate::stats::Ended;
+use crate::verdict::Verdict;
 
 /// How long a session that was answered with an error may go on sending before it is cut off. Closing at once would
 /// reset the connection while the peer's bytes are unread, and the reply would be lost on its way.
@@ -33,6 +35,8 @@ enum Phase {
     Output,
     /// The loader, which is busy with this order.
     Order(Ticket),
+    /// What a prober finds out about the recipient of the request at the front.
+    Probe,
     /// The peer's close, after ours.
     Linger,
 }
@@ -75,15 +79,17 @@ pub struct Session {
     closing: bool,
     /// The peer broke the protocol.
     broken: bool,
+    /// What was found out about the recipient of the request at the front.
+    found: Option<Verdict>,
     /// The loop's bookkeeping.
     pub place: Place,
 }
 
 /// What the loop knows about a session.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// Which tenant of its slot it is.
-    pub generation: u32,
+    /// Its place in the slab, and which tenant of it it is.
+    pub id: SessionId,
     /// The deadline under which it is armed.
     pub armed: Option<Instant>,
     /// Registered with the poll.
@@ -96,7 +102,7 @@ pub struct Place {
 
 impl Session {
     /// A session for a connection that was just accepted.
-    pub fn new(stream: Stream, front: Rc<Front>, peer: Option<IpAddr>, generation: u32, now: Instant) -> Session {
+    pub fn new(stream: Stream, front: Rc<Front>, peer: Option<IpAddr>, id: SessionId, now: Instant) -> Session {
         Session {
             stream,
             speech: Speech::new(front.protocol),
@@ -113,7 +119,8 @@ impl Session {
             backlog: false,
             closing: false,
             broken: false,
-            place: Place { generation, ..Place::default() },
+            found: None,
+            place: Place { id, armed: None, registered: false, wants_write: false, queued: false },
         }
     }
 
@@ -158,6 +165,8 @@ impl Session {
                 Phase::Idle => limits.idle,
                 Phase::Request | Phase::Output => limits.request,
                 Phase::Order(_) => pages::RELOAD_PATIENCE,
+                // The scheduler answers in time; should it not, no late answer may reach the peer's next question.
+                Phase::Probe => limits.answer + LINGER,
                 Phase::Linger => LINGER,
             }
     }
@@ -167,7 +176,7 @@ impl Session {
         match self.phase {
             Phase::Idle => Ended::Idle,
             Phase::Request => Ended::RequestTimeout,
-            Phase::Output | Phase::Order(_) => Ended::OutputTimeout,
+            Phase::Output | Phase::Order(_) | Phase::Probe => Ended::OutputTimeout,
             Phase::Linger => self.end(),
         }
     }
@@ -199,6 +208,12 @@ impl Session {
         self.serve(core)
     }
 
+    /// What was found out about the recipient that the session waits for.
+    pub fn handle_found(&mut self, verdict: Verdict, core: &mut Core) -> Turn {
+        self.found = Some(verdict);
+        self.serve(core)
+    }
+
     fn work(&mut self, core: &mut Core, buffers: &mut Buffers) -> io::Result<Turn> {
         if !self.flush()? {
             return Ok(Turn::Wait);
@@ -206,6 +221,8 @@ impl Session {
         match self.phase {
             Phase::Linger => return self.linger(buffers),
             Phase::Order(_) => return Ok(Turn::Wait),
+            Phase::Probe if self.found.is_none() => return Ok(Turn::Wait),
+            Phase::Probe => self.enter(Phase::Request, core.now),
             _ if self.closing => return self.finish(core.now),
             // The rest of a request may be lying here since before the peer stopped reading.
             Phase::Output if !self.input.is_empty() => self.enter(Phase::Request, core.now),
@@ -223,11 +240,15 @@ impl Session {
             buffers.write.clear();
             let input = &buffers.read[..kept + read];
             let before = budget;
+            core.asker = self.place.id;
+            core.resume = self.found.take();
             let mut turn = Batch { front: &self.front, eof: self.eof, core, out: &mut buffers.write, budget };
             let advance = self.speech.advance(input, &mut turn);
             budget = turn.budget;
+            // A reload may have settled what was asked for; the answer is for that request and no other.
+            core.resume = None;
             self.keep(&input[advance.used..]);
-            self.backlog = advance.next == Next::Again;
+            self.backlog = matches!(advance.next, Next::Again | Next::Probe);
             if self.input.is_empty() {
                 self.enter(Phase::Idle, core.now);
             } else if before != budget || self.phase != Phase::Request {
@@ -238,7 +259,7 @@ impl Session {
             self.closing = match advance.next {
                 Next::Finish | Next::Close => true,
                 Next::More => self.eof,
-                Next::Again | Next::Later(_) => false,
+                Next::Again | Next::Probe | Next::Later(_) => false,
             };
             if let Next::Later(ticket) = advance.next {
                 self.enter(Phase::Order(ticket), core.now);
@@ -246,6 +267,10 @@ impl Session {
             }
             if !written {
                 self.enter(Phase::Output, core.now);
+                return Ok(Turn::Wait);
+            }
+            if advance.next == Next::Probe {
+                self.enter(Phase::Probe, core.now);
                 return Ok(Turn::Wait);
             }
             if self.closing {

@@ -16,6 +16,20 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// What became of a connection that was begun: `false`, nothing yet.
+    pub fn connect_result(&self) -> io::Result<bool> {
+        let (error, peer) = match self {
+            Stream::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+            Stream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+        };
+        match (error, peer) {
+            (Some(error), _) => Err(error),
+            (None, Ok(())) => Ok(true),
+            (None, Err(e)) if e.kind() == io::ErrorKind::NotConnected => Ok(false),
+            (None, Err(e)) => Err(e),
+        }
+    }
+
     /// Says that we write no more; what the peer still sends can be read.
     pub fn shutdown_write(&self) -> io::Result<()> {
         match self {

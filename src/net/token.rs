@@ -10,15 +10,17 @@ use mio::Token;
 pub enum Subject {
     /// Signals that arrived.
     Signals,
-    /// The loader has something for us.
-    Loader,
+    /// The loader or the resolver has something for us.
+    Wake,
     /// A listening socket, by its slot.
     Listener(u32),
     /// A client.
     Session(SessionId),
+    /// A connection to a backend.
+    Upstream(SessionId),
 }
 
-/// A session's place and which of its tenants is meant.
+/// A session's (or an upstream's) place and which of its tenants is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId {
     /// Place in the slab.
@@ -37,9 +39,10 @@ impl Subject {
     pub fn token(self) -> Token {
         let (kind, generation, slot) = match self {
             Subject::Signals => (0, 0, 0),
-            Subject::Loader => (1, 0, 0),
+            Subject::Wake => (1, 0, 0),
             Subject::Listener(slot) => (2, 0, slot),
             Subject::Session(id) => (3, id.generation & GENERATION_MASK, id.slot),
+            Subject::Upstream(id) => (4, id.generation & GENERATION_MASK, id.slot),
         };
         Token(kind << KIND_SHIFT | (generation as usize) << 32 | slot as usize)
     }
@@ -49,9 +52,12 @@ impl Subject {
         let slot = token.0 as u32;
         match token.0 >> KIND_SHIFT {
             0 => Subject::Signals,
-            1 => Subject::Loader,
+            1 => Subject::Wake,
             2 => Subject::Listener(slot),
-            _ => Subject::Session(SessionId { slot, generation: (token.0 >> 32) as u32 & GENERATION_MASK }),
+            kind => {
+                let id = SessionId { slot, generation: (token.0 >> 32) as u32 & GENERATION_MASK };
+                if kind == 3 { Subject::Session(id) } else { Subject::Upstream(id) }
+            }
         }
     }
 }
@@ -63,13 +69,16 @@ mod tests {
     #[test]
     fn a_token_tells_what_it_was_made_of() {
         let session = |slot, generation| Subject::Session(SessionId { slot, generation });
+        let upstream = |slot, generation| Subject::Upstream(SessionId { slot, generation });
         for subject in [
             Subject::Signals,
-            Subject::Loader,
+            Subject::Wake,
             Subject::Listener(7),
             session(0, 0),
             session(u32::MAX, GENERATION_MASK),
             session(3, 1),
+            upstream(3, 1),
+            upstream(u32::MAX, GENERATION_MASK),
         ] {
             assert_eq!(Subject::of(subject.token()), subject);
         }

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::cache::Epoch;
 use super::classify::Finding;
-use super::machine::{Settings, Start};
-use super::outcome::JobId;
+use super::outcome::{JobId, Settings, Start};
 use super::pace::{Allowed, Breaker, Rate};
 use super::route::NextHop;
 use crate::config::{Backend, BackendServer, Blind, Unavailable};

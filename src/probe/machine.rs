@@ -34,49 +34,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::classify::{Cause, Finding, Judgement, Stage, judge};
-use super::outcome::{Closed, End, Hangup, JobId, Line, Outcome, Transcript};
+use super::outcome::{Closed, End, Hangup, JobId, Line, Outcome, Settings, Start, Transcript};
 use crate::config::{Greeting, Tls};
-use crate::proto::smtp::{self, Capabilities, Command, HostName, Mailbox, Reply, Status};
-
-/// How a next hop is spoken to.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// EHLO, HELO or LHLO first; servers that are reached by LMTP get LHLO anyway.
-    pub greeting: Greeting,
-    /// Our name.
-    pub helo: HostName,
-    /// Reverse-paths in the order in which they are tried; `None` is the null one. Never empty.
-    pub senders: Vec<Option<Mailbox>>,
-    /// STARTTLS.
-    pub tls: Tls,
-    /// Patience with the connection.
-    pub connect_timeout: Duration,
-    /// Patience with each reply.
-    pub reply_timeout: Duration,
-    /// Patience with connecting and greeting, and with each group.
-    pub total_timeout: Duration,
-    /// How long an unused session is kept.
-    pub idle: Duration,
-    /// Recipients in one session.
-    pub recipients: u32,
-    /// Further codes that mean absent.
-    pub absent_codes: Vec<Status>,
-}
-
-/// What earlier sessions taught about the next hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// The server speaks LMTP.
-    pub lmtp: bool,
-    /// Use PIPELINING if it is offered.
-    pub pipelining: bool,
-    /// Use STARTTLS if it is offered and not required.
-    pub starttls: bool,
-    /// Which sender to begin with.
-    pub sender: usize,
-    /// So many refusals in a session are free.
-    pub refusals: Option<u32>,
-}
+use crate::proto::smtp::{self, Capabilities, Command, Mailbox, Reply};
 
 /// RCPTs in one transaction: what RFC 5321, 4.5.3.1.8, says a server must take.
 const MAX_TRANSACTION: u32 = 100;

@@ -269,6 +269,15 @@ impl Table {
         self.default.as_ref()
     }
 
+    /// Every next hop that it names, each once.
+    pub fn next_hops(&self) -> impl Iterator<Item = &NextHop> {
+        let mut seen = std::collections::HashSet::new();
+        self.targets.values().chain(&self.default).filter_map(move |target| match target {
+            Target::Hop(hop) if seen.insert(hop.to_string()) => Some(hop),
+            _ => None,
+        })
+    }
+
     /// The domains that have an entry of their own, for `[nexthops] domains = true`; those with a dot are for subdomains.
     pub fn domains(&self) -> impl Iterator<Item = (&[u8], &Target)> {
         self.targets.iter().map(|(domain, target)| (&**domain, target))
@@ -319,6 +328,11 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// Whether there is nobody to be asked.
+    pub fn is_empty(&self) -> bool {
+        self.backends.is_empty() && self.table.next_hops().next().is_none()
+    }
+
     /// Where to ask for recipients of a folded domain.
     pub fn find(&self, domain: &[u8], ours: Ours<'_>) -> Route<'_> {
         let Ours::Yes(backend) = ours else { return Route::Foreign };

@@ -367,6 +367,11 @@ impl Scheduler {
                 self.wakes.remove(&(at, Wake::Hop(id)));
             }
         }
+        let used = |name: &str| {
+            let servers = self.hops.iter().flatten().flat_map(|hop| &hop.servers);
+            servers.map(|server| &server.spec.at).any(|at| matches!(at, Endpoint::Host(host, _) if host == name))
+        };
+        self.names.retain(|name, _| used(name));
     }
 
     /// Asks. `Some`: the answer. `None`: it will be delivered to the ticket, by the deadline at the latest.
@@ -414,11 +419,10 @@ impl Scheduler {
     /// Nobody waits for this ticket any more.
     pub fn cancel(&mut self, ticket: Ticket) {
         let Some(id) = self.tickets.remove(&ticket) else { return };
-        if let Some(job) = self.jobs.get_mut(id.0 as usize) {
-            if let Some(at) = job.waiters.iter().position(|waiter| waiter.ticket == ticket) {
-                let waiter = job.waiters.swap_remove(at);
-                self.wakes.remove(&(waiter.deadline, Wake::Ticket(ticket)));
-            }
+        let Some(job) = self.jobs.get_mut(id.0 as usize) else { return };
+        if let Some(at) = job.waiters.iter().position(|waiter| waiter.ticket == ticket) {
+            let waiter = job.waiters.swap_remove(at);
+            self.wakes.remove(&(waiter.deadline, Wake::Ticket(ticket)));
         }
     }
 
@@ -507,11 +511,10 @@ impl Scheduler {
             return;
         }
         // It may have been a refresh, or left alone: now somebody waits.
-        if let Some(hop) = self.hop_mut(hop) {
-            if let Some(at) = hop.background.iter().position(|&job| job == id) {
-                hop.background.remove(at);
-                hop.waiting.push_back(id);
-            }
+        let Some(hop) = self.hop_mut(hop) else { return };
+        if let Some(at) = hop.background.iter().position(|&job| job == id) {
+            hop.background.remove(at);
+            hop.waiting.push_back(id);
         }
     }
 

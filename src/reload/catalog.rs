@@ -16,8 +16,10 @@ use super::report::{FileReport, Report, SourceReport, State};
 use super::saved::Meta;
 use super::slot::{self, Attempt, Kept, MAX_RETRY, Pin, Slot};
 use super::store::{Rollback, Saved, Store};
-use crate::config::{self, Config, MapConfig, MapKind, MapValue, Origin, RelayDomain, Wrapper};
-use crate::map::{Builder, Changes, Content, DomainGroup, Domains, HashKey, Mode, Policy, Snapshot};
+use crate::config::{self, BackendServer, Config, MapConfig, MapKind, MapValue, Origin, RelayDomain, Wrapper};
+use crate::logging::escape;
+use crate::map::{Builder, Changes, Content, DomainGroup, Domains, HashKey, Mode, Policy, Snapshot, Verify};
+use crate::probe::route::{self, NextHop, Routes};
 use crate::resolve::{Directory, Kind, Map, ValueOf};
 use crate::source::{Disabled, Format, Options};
 
@@ -65,6 +67,8 @@ struct MadeOf {
     domains: Vec<RelayDomain>,
     maps: Vec<MapConfig>,
     sources: Vec<(String, i32)>,
+    backends: Vec<(String, Vec<BackendServer>, bool)>,
+    nexthops: Option<(PathBuf, bool)>,
 }
 
 impl MadeOf {
@@ -73,6 +77,12 @@ impl MadeOf {
             domains: config.domains.clone(),
             maps: config.maps.clone(),
             sources: config.sources.iter().map(|source| (source.name.clone(), source.priority)).collect(),
+            backends: config
+                .backends
+                .iter()
+                .map(|backend| (backend.name.clone(), backend.servers.clone(), backend.all_domains))
+                .collect(),
+            nexthops: config.nexthops.as_ref().map(|nexthops| (nexthops.file.clone(), nexthops.domains)),
         }
     }
 }
@@ -498,7 +508,36 @@ impl Catalog {
             state_dir_error: self.store.as_ref().and_then(Store::trouble).map(str::to_owned),
             ..Report::default()
         };
-        (Directory::new(snapshot, self.maps(config)), report)
+        (Directory::new(snapshot, self.maps(config)).with_routes(self.routes(config)), report)
+    }
+
+    /// Where the mail of our domains goes.
+    fn routes(&self, config: &Config) -> Routes {
+        let hop =
+            |backend: &config::Backend| Some((backend.name.as_str().into(), NextHop::new(backend.servers.clone())?));
+        let mut table = route::Table::default();
+        if let Some(pairs) = self.next_hops(config) {
+            for (key, value) in pairs.pairs().iter() {
+                let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
+                if let Err(error) = table.insert(&key, &value) {
+                    log::warn!("next hops: {}: {error}; nobody is asked for it", escape(key.as_bytes()));
+                }
+            }
+        }
+        Routes {
+            own: config.listen.iter().map(|listen| listen.on.clone()).collect(),
+            backends: config.backends.iter().filter_map(hop).collect(),
+            all_domains: config
+                .backends
+                .iter()
+                .find(|backend| backend.all_domains)
+                .map(|backend| backend.name.as_str().into()),
+            table,
+        }
+    }
+
+    fn next_hops(&self, config: &Config) -> Option<&Content> {
+        self.tables.get(&config.nexthops.as_ref()?.file).map(|table| &**table)
     }
 
     /// The report about the directory of the last load, which stays in force.
@@ -532,6 +571,28 @@ impl Catalog {
             }
             groups.push(DomainGroup { names, policy: policy(domain) });
         }
+        // Every domain of the table is ours: its next hop decides.
+        if config.nexthops.as_ref().is_some_and(|nexthops| nexthops.domains) {
+            let pairs = self.next_hops(config).map(Content::pairs);
+            complete &= pairs.is_some();
+            let keys = || pairs.into_iter().flat_map(|pairs| pairs.iter()).map(|(key, _)| key);
+            for (subdomains, names) in [
+                (false, keys().filter(|key| !key.starts_with(b".") && *key != b"*").map(Into::into).collect()),
+                (
+                    true,
+                    keys()
+                        .filter_map(|key| key.strip_prefix(b"."))
+                        .filter(|key| !key.is_empty())
+                        .map(Into::into)
+                        .collect(),
+                ),
+            ] {
+                groups.push(DomainGroup {
+                    names,
+                    policy: Policy { subdomains, verify: Verify::Probe, ..Policy::default() },
+                });
+            }
+        }
         (groups, complete)
     }
 
@@ -546,8 +607,7 @@ impl Catalog {
             MapKind::Check => Kind::Check,
             MapKind::Domains => Kind::Domains,
             MapKind::Table => Kind::Table(map.path.as_ref().and_then(|path| self.tables.get(path).cloned())),
-            // Config::supported has refused it.
-            MapKind::Nexthop => Kind::Table(None),
+            MapKind::Nexthop => Kind::Nexthop,
         };
         config.maps.iter().map(|map| Map { name: map.name.as_str().into(), kind: kind(map) }).collect()
     }
@@ -572,8 +632,10 @@ impl Catalog {
             let entries = self.domain_files.get(path).map(|names| names.len());
             files.push(self.file_report(path, "domains", error.err(), entries));
         }
-        for map in config.maps.iter().filter(|map| map.kind == MapKind::Table) {
-            let Some(path) = &map.path else { continue };
+        let maps = config.maps.iter().filter(|map| map.kind == MapKind::Table);
+        let maps = maps.filter_map(|map| Some((map.path.as_ref()?, map.name.as_str())));
+        let nexthops = config.nexthops.iter().map(|nexthops| (&nexthops.file, "next hops"));
+        for (path, what) in maps.chain(nexthops) {
             let error = self.read_file(path, ReadAs::Table, true).map(|taken| {
                 if self.tables.get(path).is_none_or(|old| old.digest() != taken.content.digest()) {
                     self.tables.insert(path.clone(), Arc::new(taken.content));
@@ -581,7 +643,7 @@ impl Catalog {
                 }
             });
             let entries = self.tables.get(path).map(|table| table.pairs().len());
-            files.push(self.file_report(path, &map.name, error.err(), entries));
+            files.push(self.file_report(path, what, error.err(), entries));
         }
         self.domain_files.retain(|path, _| files.iter().any(|file| file.path == *path));
         self.tables.retain(|path, _| files.iter().any(|file| file.path == *path));
@@ -685,8 +747,16 @@ fn policy(domain: &config::RelayDomain) -> Policy {
         always: domain.always.iter().map(|name| name.as_bytes().into()).collect(),
         batv: domain.unwrap.contains(&Wrapper::Batv),
         srs: domain.unwrap.contains(&Wrapper::Srs),
+        skip: domain.skip,
+        verify: match domain.verify {
+            config::Verify::List => Verify::List,
+            config::Verify::Probe => Verify::Probe,
+            config::Verify::ListThenProbe => Verify::ListThenProbe,
+            config::Verify::Both => Verify::Both,
+        },
+        backend: domain.backend.as_deref().map(Into::into),
+        unavailable_exists: domain.unavailable.map(|unavailable| unavailable == config::Unavailable::Accept),
         absent: domain.absent.clone(),
         unknown: domain.unknown.clone(),
-        ..Policy::default()
     }
 }

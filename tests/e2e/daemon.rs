@@ -16,6 +16,9 @@ use super::poll_until;
 const USER: &str = "nobody";
 /// The port that the snippets name; free in every network namespace.
 const PORT: u16 = 8910;
+/// The ports of the milter and of the tcp_table.
+const MILTER_PORT: u16 = 8911;
+const TABLE_PORT: u16 = 8912;
 /// Name of the socket in [`Files::sockets`].
 const SOCKET: &str = "rcptmapd.sock";
 
@@ -64,6 +67,19 @@ on = "unix:{socket}"
 mode = "0666"
 [[listen]]
 on = "inet:{PORT}@127.0.0.1"
+[[listen]]
+on = "unix:{milter}"
+mode = "0666"
+protocol = "milter"
+[[listen]]
+on = "inet:{MILTER_PORT}@127.0.0.1"
+protocol = "milter"
+[[listen]]
+on = "inet:{TABLE_PORT}@127.0.0.1"
+protocol = "tcp-table"
+[skip]
+clients = ["127.0.0.32/28", "192.0.2.32/28", "2001:db8:32::/48"]
+daemons = ["MSA", "ORIGINATING"]
 [[source]]
 name = "recipients"
 path = "{recipients}"
@@ -75,6 +91,7 @@ format = "access"
 names = ["example.com"]
 "#,
                 socket = files.socket().display(),
+                milter = files.sockets().join("milter.sock").display(),
                 recipients = files.recipients().display(),
                 access = files.access().display(),
             ),
@@ -109,6 +126,12 @@ names = ["example.com"]
 
     fn printed(&self) -> PathBuf {
         self.dir.join("printed")
+    }
+
+    /// Adds lines to the configuration; they hold from the next start on.
+    pub fn configure(&self, lines: &str) {
+        let text = fs::read_to_string(self.configuration()).expect("it was written");
+        fs::write(self.configuration(), text + lines).expect("the folder is ours");
     }
 
     fn configuration(&self) -> PathBuf {
@@ -165,6 +188,11 @@ impl Daemon {
         poll_until("the daemon has reloaded", || {
             self.files.ask(&format!("{request}\n")).is_ok_and(|found| found == format!("{reply}\n"))
         });
+    }
+
+    /// Waits until the daemon has said this.
+    pub fn has_said(&self, text: &str) {
+        poll_until(text, || self.files.said().contains(text));
     }
 
     /// Ends the daemon as the service manager does.

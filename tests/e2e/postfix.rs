@@ -25,6 +25,10 @@ alias_maps =
 local_recipient_maps =
 smtpd_peername_lookup = no
 smtpd_error_sleep_time = 0
+smtpd_soft_error_limit = 1000
+smtpd_hard_error_limit = 1000
+smtpd_junk_command_limit = 1000
+smtpd_authorized_xclient_hosts = 127.0.0.9
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 ";
 
@@ -47,6 +51,14 @@ const QUEUE: [(&str, u32); 15] = [
     ("trace", 0o700),
 ];
 
+/// The submission service as Debian's master.cf has it, without TLS and passwords.
+const SUBMISSION: &str = "
+submission inet n - y - - smtpd
+  -o syslog_name=postfix/submission
+  -o milter_macro_daemon_name=ORIGINATING
+  -o smtpd_relay_restrictions=permit_mynetworks,reject_unauth_destination
+";
+
 /// Writes the configuration and the queue below `dir`, and mounts them. `sockets` is the daemon's folder.
 pub fn lay_out(root: &mut Root, packages: &Path, dir: &Path, sockets: &Path, snippet: &str) -> io::Result<()> {
     let etc = dir.join("postfix");
@@ -54,7 +66,8 @@ pub fn lay_out(root: &mut Root, packages: &Path, dir: &Path, sockets: &Path, sni
     fs::write(etc.join("main.cf"), format!("{MAIN_CF}\n{snippet}"))?;
     // Postfix waits for seconds until a file that was just written has cooled down.
     File::options().write(true).open(etc.join("main.cf"))?.set_modified(SystemTime::UNIX_EPOCH)?;
-    fs::copy(packages.join("usr/share/postfix/master.cf.dist"), etc.join("master.cf"))?;
+    let services = fs::read_to_string(packages.join("usr/share/postfix/master.cf.dist"))?;
+    fs::write(etc.join("master.cf"), services + SUBMISSION)?;
     root.mount(&etc, "/etc/postfix");
 
     let queue = dir.join("queue");
@@ -108,6 +121,23 @@ pub const CHECK_ACCESS: Words = Words {
     no_list: |recipient| rejected("450 4.3.0", recipient, "Recipient lookup failed, try again later"),
     down: |recipient| rejected("451 4.3.5", recipient, "Server configuration error"),
     ..RELAY_RECIPIENTS
+};
+
+/// Replies with the milter. A session that has lost it does not look for it again.
+pub const MILTER: Words = Words {
+    refused: |_| "550 5.1.1 User unknown".to_owned(),
+    left: |_| "550 5.7.1 Left the company".to_owned(),
+    subdomain: RELAY_RECIPIENTS.accepted,
+    no_list: |_| "451 4.3.0 Recipient lookup failed, try again later".to_owned(),
+    down: |_| "451 4.7.1 Service unavailable - try again later".to_owned(),
+    recovery: Recovery::Never,
+    ..RELAY_RECIPIENTS
+};
+
+/// Replies with the policy service.
+pub const POLICY: Words = Words {
+    down: |recipient| rejected("451 4.3.0", recipient, "Recipient check is not possible now, try again later"),
+    ..CHECK_ACCESS
 };
 
 fn unknown_relay_recipient(recipient: &str) -> String {

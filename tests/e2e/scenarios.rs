@@ -3,9 +3,10 @@
 //! Each scenario is a test of its own for each wiring and endpoint, with an MTA of its own.
 
 use std::fs;
+use std::net::Ipv4Addr;
 
 use super::daemon::{ACCESS, RECIPIENTS};
-use super::smtp::Session;
+use super::smtp::{STRANGER, Session};
 use super::snippet::Endpoint;
 use super::words::Recovery;
 use super::world::{Wiring, World};
@@ -68,7 +69,7 @@ pub fn daemon_down_is_temporary(wiring: Wiring, endpoint: Endpoint) {
     world.start_daemon();
     let later = match world.words.recovery {
         Recovery::AtOnce => world.words.accepted,
-        Recovery::NotWhenFoundDown | Recovery::LosesOne => world.words.down,
+        Recovery::NotWhenFoundDown | Recovery::LosesOne | Recovery::Never => world.words.down,
     };
     assert_eq!(session.rcpt("anna@example.com"), later("anna@example.com"), "the session that found it down");
     assert_verdicts(&world, &mut Session::open());
@@ -112,6 +113,12 @@ pub fn restart_is_survived(wiring: Wiring, endpoint: Endpoint) {
     assert_verdicts(&world, &mut session);
     world.stop_daemon();
     world.start_daemon();
+    if world.words.recovery == Recovery::Never {
+        let reply = world.words.lost.unwrap_or(world.words.down);
+        assert_eq!(session.rcpt("anna@example.com"), reply("anna@example.com"));
+        assert_eq!(session.rcpt("nobody@example.com"), (world.words.down)("nobody@example.com"));
+        session = Session::open();
+    }
     if world.words.recovery == Recovery::LosesOne {
         let reply = world.words.lost.unwrap_or(world.words.down);
         assert_eq!(session.rcpt("anna@example.com"), reply("anna@example.com"));
@@ -153,6 +160,84 @@ pub fn bad_list_leaves_the_old_answers(wiring: Wiring, endpoint: Endpoint) {
         assert_eq!(session.rcpt(&mark), (world.words.accepted)(&mark));
         assert_verdicts(&world, &mut session);
     }
+}
+
+/// RSET in the middle of a message, and a second message in the same session.
+pub fn messages_do_not_get_mixed(wiring: Wiring, endpoint: Endpoint) {
+    let Some(world) = World::start_with_daemon(wiring, endpoint) else { return };
+    let mut session = Session::open();
+    assert_verdicts(&world, &mut session);
+    session.reset();
+    assert_verdicts(&world, &mut session);
+    assert!(session.send("Subject: one\r\n\r\ntext").starts_with("250"), "a whole message");
+    assert_verdicts(&world, &mut session);
+    session.reset();
+    // nobody of this one is known
+    assert_eq!(session.rcpt("nobody@example.com"), (world.words.refused)("nobody@example.com"));
+    session.reset();
+    assert_verdicts(&world, &mut session);
+    assert!(session.send("Subject: two\r\n\r\ntext").starts_with("250"), "a second one");
+}
+
+/// One connection, many messages.
+pub fn many_messages_in_one_connection(wiring: Wiring, endpoint: Endpoint) {
+    let Some(world) = World::start_with_daemon(wiring, endpoint) else { return };
+    let mut session = Session::open();
+    for number in 0..200 {
+        assert_verdicts(&world, &mut session);
+        if number % 50 == 49 {
+            assert!(session.send("Subject: one of many\r\n\r\ntext").starts_with("250"), "message {number}");
+        } else {
+            session.reset();
+        }
+    }
+}
+
+/// A client in a listed network is not checked; its neighbour is.
+pub fn listed_networks_are_not_checked(wiring: Wiring, endpoint: Endpoint) {
+    let Some(world) = World::start_with_daemon(wiring, endpoint) else { return };
+    for (last, skipped) in [(31, false), (32, true), (47, true), (48, false)] {
+        let mut session = Session::connect(Ipv4Addr::new(127, 0, 0, last)).expect("the MTA is running");
+        session.command("EHLO client.example.net");
+        let reply = if skipped { world.words.accepted } else { world.words.refused };
+        assert_eq!(session.rcpt("nobody@example.com"), reply("nobody@example.com"), "127.0.0.{last}");
+    }
+    // mail of this host
+    let mut session = Session::connect(Ipv4Addr::LOCALHOST).expect("the MTA is running");
+    session.command("EHLO localhost");
+    assert_eq!(session.rcpt("nobody@example.com"), (world.words.accepted)("nobody@example.com"));
+}
+
+/// The submission port is not checked, whoever comes.
+pub fn submission_is_not_checked(wiring: Wiring, endpoint: Endpoint) {
+    let Some(world) = World::start_with_daemon(wiring, endpoint) else { return };
+    let mut session = Session::connect_to(STRANGER, 587).expect("the MTA has the port");
+    session.command("EHLO client.example.net");
+    assert_eq!(session.rcpt("nobody@example.com"), (world.words.accepted)("nobody@example.com"));
+    assert_verdicts(&world, &mut Session::open());
+}
+
+/// Who guesses is found out, told in the log once, and put off from then on; a neighbour is served as ever.
+pub fn who_guesses_is_put_off(wiring: Wiring, endpoint: Endpoint) {
+    let Some(mut world) = World::start(wiring, endpoint) else { return };
+    world.files.configure("[harvest]\nabsent = 5\naction = \"tempfail\"\n");
+    world.start_daemon();
+    let mut session = Session::open();
+    for number in 0..4 {
+        let name = format!("guess{number}@example.com");
+        assert_eq!(session.rcpt(&name), (world.words.refused)(&name));
+    }
+    for name in ["guess4@example.com", "guess5@example.com", "anna@example.com"] {
+        let reply = session.rcpt(name);
+        assert!(reply.starts_with('4'), "{reply}");
+    }
+    let client = format!("harvest: client {STRANGER} guesses recipients: 5 of 5 don't exist");
+    world.daemon().has_said(&client);
+    world.daemon().has_said("harvest: domain example.com is guessed at: 5 of ");
+    let mut other = Session::connect(Ipv4Addr::new(127, 0, 0, 10)).expect("the MTA is running");
+    other.command("EHLO client.example.net");
+    assert_verdicts(&world, &mut other);
+    assert_eq!(world.files.said().matches("guesses recipients").count(), 1);
 }
 
 /// One recipient that exists, one that doesn't.

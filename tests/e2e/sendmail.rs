@@ -21,6 +21,7 @@ define(`confSERVICE_SWITCH_FILE', `/etc/mail/service.switch')dnl
 define(`ALIAS_FILE', `')dnl
 undefine(`confSTATUS_FILE')dnl
 DAEMON_OPTIONS(`Name=MTA, Addr=127.0.0.1, Port=smtp')dnl
+DAEMON_OPTIONS(`Name=MSA, Addr=127.0.0.1, Port=587')dnl
 FEATURE(`no_default_msa')dnl
 FEATURE(`nocanonify')dnl
 FEATURE(`accept_unresolvable_domains')dnl
@@ -79,6 +80,9 @@ pub const RULE_SET_TCP: Words = Words {
 /// Replies with the rule set, over the UNIX socket: sendmail reports a broken one in words of its own.
 pub const RULE_SET_UNIX: Words = Words { lost: Some(|_| broken_pipe("rcpt")), ..RULE_SET_TCP };
 
+/// Replies with the rule set that names the client, over the UNIX socket.
+pub const CLIENT_UNIX: Words = Words { lost: Some(|_| broken_pipe("rcpt_client")), ..RULE_SET_TCP };
+
 /// Replies with the access map, over TCP.
 pub const ACCESS_TCP: Words = Words {
     left: |recipient| format!("550 5.7.1 <{recipient}>... Left the company"),
@@ -90,6 +94,20 @@ pub const ACCESS_TCP: Words = Words {
 
 /// Replies with the access map, over the UNIX socket.
 pub const ACCESS_UNIX: Words = Words { lost: Some(|_| broken_pipe("access")), ..ACCESS_TCP };
+
+/// Replies with the milter. A session that has lost it does not look for it again.
+pub const MILTER: Words = Words {
+    left: |recipient| format!("550 5.7.1 <{recipient}>... Left the company"),
+    subdomain: accepted,
+    no_list: |_| "451 4.3.0 Recipient lookup failed, try again later".to_owned(),
+    down: try_again,
+    recovery: Recovery::Never,
+    ..RULE_SET_TCP
+};
+
+fn try_again(_: &str) -> String {
+    "451 4.3.2 Please try again later".to_owned()
+}
 
 fn accepted(recipient: &str) -> String {
     format!("250 2.1.5 <{recipient}>... Recipient ok")

@@ -1,6 +1,6 @@
 //! A small SMTP client that shows the exact replies.
 //!
-//! It connects from an address of its own choice, since MTAs trust 127.0.0.1; it never sends DATA.
+//! It connects from an address of its own choice, since MTAs trust 127.0.0.1.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ pub const SENDER: &str = "someone@sender.example";
 /// Longer than any MTA may take; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One connection to port 25.
+/// One connection.
 pub struct Session {
     stream: BufReader<TcpStream>,
     in_mail: bool,
@@ -24,11 +24,16 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects from `client` and reads the greeting.
+    /// Connects from `client` to port 25 and reads the greeting.
     pub fn connect(client: Ipv4Addr) -> io::Result<Session> {
+        Session::connect_to(client, 25)
+    }
+
+    /// Connects from `client` to `port` and reads the greeting.
+    pub fn connect_to(client: Ipv4Addr, port: u16) -> io::Result<Session> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddr::from((client, 0)).into())?;
-        socket.connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, 25)).into(), PATIENCE)?;
+        socket.connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), PATIENCE)?;
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut session = Session { stream: BufReader::new(stream), in_mail: false, greeting: String::new() };
@@ -62,6 +67,23 @@ impl Session {
             self.in_mail = true;
         }
         self.command(&format!("RCPT TO:<{recipient}>"))
+    }
+
+    /// Gives the open mail up.
+    #[track_caller]
+    pub fn reset(&mut self) {
+        let reply = self.command("RSET");
+        assert!(reply.starts_with("250"), "RSET: {reply}");
+        self.in_mail = false;
+    }
+
+    /// Sends the open mail's content; the reply to its end.
+    #[track_caller]
+    pub fn send(&mut self, content: &str) -> String {
+        let reply = self.command("DATA");
+        assert!(reply.starts_with("354"), "DATA: {reply}");
+        self.in_mail = false;
+        self.command(&format!("{content}\r\n."))
     }
 
     fn reply(&mut self) -> io::Result<String> {

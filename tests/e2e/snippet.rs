@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-/// The socket that the snippets name.
-const UNIX: &str = "/run/rcptmapd/rcptmapd.sock";
-/// The port that they name.
-const TCP: &str = "8910";
+/// The sockets that the snippets name.
+const UNIX: [&str; 2] = ["/run/rcptmapd/rcptmapd.sock", "/run/rcptmapd/milter.sock"];
+/// The ports that they name.
+const TCP: [&str; 2] = ["8910", "8911"];
 /// What makes a comment of a setting, and nothing else of prose: no sentence names the port.
 const COMMENT_MARKS: [&str; 2] = ["dnl ", "#"];
 
@@ -41,11 +41,11 @@ fn over_tcp(text: &str) -> String {
     for line in text.lines() {
         let mark = COMMENT_MARKS.into_iter().find(|mark| line.starts_with(mark));
         match mark {
-            Some(mark) if line.contains(TCP) => {
+            Some(mark) if TCP.iter().any(|port| line.contains(port)) => {
                 chosen.push_str(&line[mark.len()..]);
                 settings += 1;
             }
-            None if line.contains(UNIX) => {}
+            None if UNIX.iter().any(|path| line.contains(path)) => {}
             _ => chosen.push_str(line),
         }
         chosen.push('\n');

@@ -33,6 +33,8 @@ pub enum Recovery {
     AtOnce,
     /// A restart goes unnoticed, but a session that has found the daemon down stays at that.
     NotWhenFoundDown,
+    /// A session that has lost the daemon, or never found it, stays at that.
+    Never,
     /// One recipient is lost after a restart, and a session that has found the daemon down stays at that.
     LosesOne,
 }

@@ -33,22 +33,40 @@ pub enum Wiring {
     SendmailRuleSet,
     /// `FEATURE(access_db)`.
     SendmailAccess,
+    /// The rule set with the client's address in each request.
+    SendmailClient,
+    /// `INPUT_MAIL_FILTER`.
+    SendmailMilter,
+    /// `smtpd_milters`.
+    PostfixMilter,
+    /// `check_policy_service`.
+    PostfixPolicy,
+    /// `tcp:`.
+    PostfixTcpTable,
+    /// `${readsocket}` with a line that begins with the client's address.
+    EximClient,
 }
 
 impl Wiring {
     fn packages(self) -> &'static Packages {
         match self {
-            Wiring::PostfixRelayRecipients | Wiring::PostfixCheckAccess => &POSTFIX,
-            Wiring::EximLine | Wiring::EximNetstring => &EXIM,
-            Wiring::SendmailRuleSet | Wiring::SendmailAccess => &SENDMAIL,
+            Wiring::PostfixRelayRecipients
+            | Wiring::PostfixCheckAccess
+            | Wiring::PostfixMilter
+            | Wiring::PostfixPolicy
+            | Wiring::PostfixTcpTable => &POSTFIX,
+            Wiring::EximLine | Wiring::EximNetstring | Wiring::EximClient => &EXIM,
+            Wiring::SendmailRuleSet | Wiring::SendmailAccess | Wiring::SendmailClient | Wiring::SendmailMilter => {
+                &SENDMAIL
+            }
         }
     }
 
     fn command(self) -> &'static [&'static str] {
-        match self {
-            Wiring::PostfixRelayRecipients | Wiring::PostfixCheckAccess => postfix::COMMAND,
-            Wiring::EximLine | Wiring::EximNetstring => exim::COMMAND,
-            Wiring::SendmailRuleSet | Wiring::SendmailAccess => sendmail::COMMAND,
+        match self.packages().name {
+            "postfix" => postfix::COMMAND,
+            "exim" => exim::COMMAND,
+            _ => sendmail::COMMAND,
         }
     }
 
@@ -81,6 +99,28 @@ impl Wiring {
             Wiring::SendmailAccess => {
                 sendmail::lay_out(root, dir, &for_endpoint("sendmail/access-db.mc"), Place::BeforeMailers)
             }
+            Wiring::SendmailClient => {
+                sendmail::lay_out(root, dir, &for_endpoint("sendmail/local-check-rcpt-client.mc"), Place::AfterMailers)
+            }
+            Wiring::SendmailMilter => {
+                sendmail::lay_out(root, dir, &for_endpoint("sendmail/milter.mc"), Place::BeforeMailers)
+            }
+            Wiring::PostfixMilter => postfix::lay_out(root, packages, dir, sockets, &for_endpoint("postfix/milter.cf")),
+            Wiring::PostfixPolicy => postfix::lay_out(root, packages, dir, sockets, &for_endpoint("postfix/policy.cf")),
+            Wiring::PostfixTcpTable => {
+                postfix::lay_out(root, packages, dir, sockets, &snippet::read("postfix/tcp-table.cf"))
+            }
+            Wiring::EximClient => {
+                let acl = snippet::read("exim/acl-line.conf");
+                let (plain, with_client) = acl
+                    .lines()
+                    .find_map(|line| line.split_once("write ")?.1.split_once(" for "))
+                    .map(|(with_client, plain)| (plain.trim(), with_client))
+                    .expect("the snippet tells how to name the client");
+                assert!(acl.contains(&format!("{plain}{{5s}}")), "{plain} is what the snippet has");
+                let acl = acl.replace(&format!("{plain}{{5s}}"), &format!("{with_client}{{5s}}"));
+                exim::lay_out(root, dir, &for_endpoint("exim/macros.conf"), &acl)
+            }
         }
     }
 
@@ -89,10 +129,15 @@ impl Wiring {
         match (self, endpoint) {
             (Wiring::PostfixRelayRecipients, _) => &postfix::RELAY_RECIPIENTS,
             (Wiring::PostfixCheckAccess, _) => &postfix::CHECK_ACCESS,
-            (Wiring::EximLine | Wiring::EximNetstring, Endpoint::Unix) => &exim::UNIX,
-            (Wiring::EximLine | Wiring::EximNetstring, Endpoint::Tcp) => &exim::TCP,
+            (Wiring::EximLine | Wiring::EximNetstring | Wiring::EximClient, Endpoint::Unix) => &exim::UNIX,
+            (Wiring::EximLine | Wiring::EximNetstring | Wiring::EximClient, Endpoint::Tcp) => &exim::TCP,
             (Wiring::SendmailRuleSet, Endpoint::Unix) => &sendmail::RULE_SET_UNIX,
-            (Wiring::SendmailRuleSet, Endpoint::Tcp) => &sendmail::RULE_SET_TCP,
+            (Wiring::SendmailRuleSet | Wiring::SendmailClient, Endpoint::Tcp) => &sendmail::RULE_SET_TCP,
+            (Wiring::SendmailClient, Endpoint::Unix) => &sendmail::CLIENT_UNIX,
+            (Wiring::SendmailMilter, _) => &sendmail::MILTER,
+            (Wiring::PostfixMilter, _) => &postfix::MILTER,
+            (Wiring::PostfixPolicy, _) => &postfix::POLICY,
+            (Wiring::PostfixTcpTable, _) => &postfix::RELAY_RECIPIENTS,
             (Wiring::SendmailAccess, Endpoint::Unix) => &sendmail::ACCESS_UNIX,
             (Wiring::SendmailAccess, Endpoint::Tcp) => &sendmail::ACCESS_TCP,
         }

@@ -125,8 +125,11 @@ pub fn line() -> impl Strategy<Value = Line> {
     (subject(), says()).prop_map(|(subject, says)| Line { subject, says })
 }
 
-fn list() -> impl Strategy<Value = List> {
-    let lines = prop_oneof![6 => vec(line(), 0..12).prop_map(Some), 1 => Just(None)];
+/// Lines of a list: about somebody of its own, or about one of the few whom all lists know.
+fn list(shared: Vec<Subject>) -> impl Strategy<Value = List> {
+    let about = prop_oneof![2 => subject(), 1 => select(shared)];
+    let line = (about, says()).prop_map(|(subject, says)| Line { subject, says });
+    let lines = prop_oneof![6 => vec(line, 0..12).prop_map(Some), 1 => Just(None)];
     (0..3_i32, lines).prop_map(|(priority, lines)| List { priority, lines })
 }
 
@@ -160,17 +163,16 @@ fn directory() -> impl Strategy<Value = Directory> {
     let groups = prop_oneof![3 => vec(group(), 1..5), 1 => Just(Vec::new())];
     // Implied domains have no main domain: there is nobody who could have said so.
     let implied = policy().prop_map(|policy| Policy { same_as: None, case_sensitive: false, ..policy });
-    (vec(list(), 1..4), groups, prop::bool::weighted(0.9), implied).prop_map(
-        |(lists, mut groups, groups_complete, implied)| {
-            // A name belongs to one group only: the configuration refuses anything else.
-            let mut taken = std::collections::BTreeSet::new();
-            for group in &mut groups {
-                group.names.retain(|name| taken.insert(name.clone()));
-            }
-            groups.retain(|group| !group.names.is_empty());
-            Directory { lists, groups, groups_complete, implied }
-        },
-    )
+    let lists = vec(subject(), 1..4).prop_flat_map(|shared| vec(list(shared), 1..4));
+    (lists, groups, prop::bool::weighted(0.9), implied).prop_map(|(lists, mut groups, groups_complete, implied)| {
+        // A name belongs to one group only: the configuration refuses anything else.
+        let mut taken = std::collections::BTreeSet::new();
+        for group in &mut groups {
+            group.names.retain(|name| taken.insert(name.clone()));
+        }
+        groups.retain(|group| !group.names.is_empty());
+        Directory { lists, groups, groups_complete, implied }
+    })
 }
 
 /// What is asked for; readable where a test fails.

@@ -2,6 +2,8 @@
 //! byte, and with every flight of the server cut in two at every position.
 
 mod noise;
+mod scenes;
+mod world;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rcptmapd::config::{Greeting, Tls};
 use rcptmapd::probe::classify::{Finding, Judgement, Life};
-use rcptmapd::probe::machine::{Machine, Settings, Start};
-use rcptmapd::probe::outcome::{Hangup, JobId, Outcome};
+use rcptmapd::probe::machine::Machine;
+use rcptmapd::probe::outcome::{Hangup, JobId, Outcome, Settings, Start};
 use rcptmapd::proto::smtp::{HostName, Mailbox};
 
 /// How the server's flights reach the machine.
@@ -21,7 +23,7 @@ enum Cut {
     At(usize),
 }
 
-pub fn settings() -> Settings {
+fn settings() -> Settings {
     Settings {
         greeting: Greeting::Ehlo,
         helo: HostName::new("gw.example").expect("a name"),
@@ -36,9 +38,9 @@ pub fn settings() -> Settings {
     }
 }
 
-pub const START: Start = Start { lmtp: false, pipelining: true, starttls: true, sender: 0, refusals: None };
+const START: Start = Start { lmtp: false, pipelining: true, starttls: true, sender: 0, refusals: None };
 
-pub fn mailbox(address: &str) -> Mailbox {
+fn mailbox(address: &str) -> Mailbox {
     let (local, domain) = address.rsplit_once('@').expect("an address");
     Mailbox::new(local.as_bytes(), domain.as_bytes()).expect("a good address")
 }
@@ -223,7 +225,9 @@ fn dialogues() {
         let longest = play(name, &lines, Cut::Whole);
         if !lines.contains(&"set whole") {
             play(name, &lines, Cut::Bytes);
-            (1..longest).for_each(|at| drop(play(name, &lines, Cut::At(at))));
+            for at in 1..longest {
+                play(name, &lines, Cut::At(at));
+            }
         }
         count += 1;
     }

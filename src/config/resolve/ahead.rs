@@ -192,10 +192,11 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn harvest(&mut self, harvest: HarvestSection) -> Harvest {
-        let HarvestSection { window, absent, ratio, action } = harvest;
+    pub(super) fn harvest(&mut self, section: Option<HarvestSection>) -> Harvest {
         let default = Harvest::default();
+        let Some(HarvestSection { window, absent, ratio, action }) = section else { return default };
         Harvest {
+            on: true,
             window: self.time(HARVEST, "window", window, default.window),
             absent: self.number(HARVEST, "absent", absent, 1, default.absent as usize) as u32,
             ratio: self.get(HARVEST, "ratio", ratio, Percent(default.ratio)).0,

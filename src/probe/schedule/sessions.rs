@@ -417,11 +417,16 @@ impl Scheduler {
         if matches!(entry.breaker.allows(now), Allowed::NotBefore(_)) {
             return;
         }
+        let was_well = entry.breaker.allows(now) == Allowed::Freely;
         let pause = entry.breaker.fail(now, random);
         let text = format!("{}: {} failed, left alone for {pause:.1?}: {finding}", hop.config.name, entry.spec);
         let edge = !hop.down;
         hop.down |= hop.servers.iter().all(|server| server.breaker.allows(now) != Allowed::Freely);
-        let level = if hop.down && edge { Level::Warn } else { Level::Debug };
+        let level = match (hop.down && edge, was_well) {
+            (true, _) => Level::Warn,
+            (false, true) => Level::Info,
+            (false, false) => Level::Debug,
+        };
         self.log(level, text);
     }
 

@@ -52,9 +52,8 @@ pub const WANTED: u32 = NO_HELO | NO_BODY | NO_HEADERS | NO_END_OF_HEADERS | NO_
 /// Longest part of a sender or host name that is remembered; MTAs have shorter limits (sendmail 256, Postfix 2048).
 const MAX_REMEMBERED: usize = 512;
 
-/// Longest line of a reply text and most lines, as sendmail takes them.
+/// Longest line of a reply text, as sendmail takes it.
 const MAX_LINE: usize = 980;
-const MAX_LINES: usize = 32;
 
 /// Why the session can't go on. The connection is closed without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +75,8 @@ pub enum Error {
 pub enum Step<'a> {
     /// Nothing; a reply may have been appended.
     Done,
-    /// Decide about this recipient and call [`Machine::answer`]; until then no further packet may be handled.
+    /// Decide about this recipient and call [`Machine::answer`]; until then no further packet may be handled, but the
+    /// same one again.
     Recipient(Recipient<'a>),
     /// The MTA has finished: close.
     Close,
@@ -102,10 +102,8 @@ impl<'a> Recipient<'a> {
 pub enum Answer<'a> {
     /// No objection.
     Continue,
-    /// Refuse or defer this recipient with this reply. 421 closes the SMTP session.
+    /// Refuse or defer this recipient with this reply, all its lines. 421 closes the SMTP session.
     Reply(&'a verdict::Reply),
-    /// As [`Answer::Reply`], with further lines of text behind the first.
-    Lines(&'a verdict::Reply, &'a [&'a str]),
     /// Drop the whole message, other recipients included, and tell nobody. Scam-backscatter could be built so.
     Discard,
 }
@@ -147,10 +145,16 @@ impl Machine {
 
     /// Handles one packet; replies are appended to `out`.
     pub fn handle_packet<'a>(&mut self, packet: Packet<'a>, out: &mut Vec<u8>) -> Result<Step<'a>, Error> {
-        if self.owes_answer {
-            return Err(Error::OutOfOrder);
-        }
         let Packet { command, data } = packet;
+        if self.owes_answer {
+            // The caller had to find out first, and has left the packet where it was.
+            return match command {
+                b'R' => {
+                    packet::string(data).map(|(address, parameters)| Step::Recipient(Recipient { address, parameters }))
+                }
+                _ => Err(Error::OutOfOrder),
+            };
+        }
         match (command, self.agreed) {
             (b'O', None) => {
                 self.negotiate(data, WANTED, out)?;
@@ -213,14 +217,13 @@ impl Machine {
         if !std::mem::take(&mut self.owes_answer) {
             return;
         }
-        if matches!(answer, Answer::Reply(_) | Answer::Lines(..)) {
+        if matches!(answer, Answer::Reply(_)) {
             self.message.refused = self.message.refused.saturating_add(1);
         }
         if self.expects_reply(b'R') {
             match answer {
                 Answer::Continue => packet::encode(b'c', b"", out),
-                Answer::Reply(reply) => write_reply(reply, &[], out),
-                Answer::Lines(reply, further) => write_reply(reply, further, out),
+                Answer::Reply(reply) => write_reply(reply, out),
                 Answer::Discard => packet::encode(b'd', b"", out),
             }
         }
@@ -338,15 +341,14 @@ fn remember(place: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends a `y` packet: lines `NNN-X.Y.Z text` with CRLF between them, the last with a blank behind the code, `%`
 /// doubled, a NUL at the end.
-fn write_reply(reply: &verdict::Reply, further: &[&str], out: &mut Vec<u8>) {
+fn write_reply(reply: &verdict::Reply, out: &mut Vec<u8>) {
     let mut text = Vec::with_capacity(64);
-    let lines = std::iter::once(reply.text()).chain(further.iter().copied()).take(MAX_LINES);
-    let last = further.len().min(MAX_LINES - 1);
+    let lines = std::iter::once(reply.text()).chain(reply.further()).take(verdict::MAX_LINES);
+    let last = reply.further().len();
     for (n, line) in lines.enumerate() {
         let separator = if n == last { ' ' } else { '-' };
         let start = text.len();
         text.extend_from_slice(format!("{}{separator}{} ", reply.code(), reply.status()).as_bytes());
-        let line = if line.is_empty() { "-" } else { line };
         for byte in line.bytes() {
             if text.len() - start >= MAX_LINE {
                 break;
@@ -504,7 +506,8 @@ mod tests {
 
     fn reply_text(reply: &str, further: &[&str]) -> String {
         let mut out = Vec::new();
-        write_reply(&reply.parse().expect("a reply"), further, &mut out);
+        let reply: verdict::Reply = reply.parse().expect("a reply");
+        write_reply(&reply.with_lines(further.iter().copied()).expect("lines"), &mut out);
         let (packet, used) = decode(&out, &Limits::DEFAULT).expect("a packet").expect("complete");
         assert_eq!((packet.command, used), (b'y', out.len()));
         let text = packet.data.strip_suffix(b"\0").expect("a NUL at the end");
@@ -519,11 +522,11 @@ mod tests {
             reply_text("550 5.1.1 User unknown", &["See https://relay.example/%20", ""]),
             "550-5.1.1 User unknown\r\n550-5.1.1 See https://relay.example/%%20\r\n550 5.1.1 -"
         );
-        assert_eq!(reply_text("550 5.1.1 x", &["a\r\n250 ok\0\u{fc}"]), "550-5.1.1 x\r\n550 5.1.1 a??250 ok???");
-        let many = reply_text("550 5.1.1 x", &["y"; 100]);
+        assert_eq!(reply_text("550 5.1.1 x", &["a\r\n250 ok\0\u{fc}"]), "550-5.1.1 x\r\n550 5.1.1 a??250 ok??");
+        let many = reply_text("550 5.1.1 x", &["y"; 31]);
         assert_eq!(many.split("\r\n").count(), 32);
         assert!(many.ends_with("\r\n550 5.1.1 y"));
-        let long = "%".repeat(2000);
+        let long = "%".repeat(390);
         assert!(reply_text("550 5.1.1 x", &[&long]).split("\r\n").all(|line| line.len() <= 981));
     }
 

@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(long)]
     rounds: Option<usize>,
     /// Run at this priority, if allowed: others on the machine disturb less
-    #[arg(long, default_value_t = -10, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = -15, allow_negative_numbers = true)]
     nice: i32,
     /// Where redis and memcached are kept if they aren't installed [default: .cache/bench of the repository]
     #[arg(long, env = "RCPTMAPD_CACHE")]
@@ -109,7 +109,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let cores = if options.cores.is_empty() { process::cores()? } else { options.cores.clone() };
     let core = *cores.first().context("no core to run on")?;
     let own_core = *cores.get(1).unwrap_or(&core);
-    let raised = process::raise_priority(options.nice);
+    let priority = process::Priority::raise(options.nice);
     let folder = tempfile::Builder::new().prefix("rcptmapd-bench").tempdir().context("no room for temporary files")?;
 
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -128,7 +128,7 @@ pub fn run(options: &Options) -> Result<bool> {
     println!(
         "servers on core {core}, load on the same for CPU figures and on core {own_core} for latencies; \
          priority {}; load of the machine at the start {}; {descriptors} descriptors",
-        if raised { options.nice.to_string() } else { "as others".to_owned() },
+        if priority.is_raised() { options.nice.to_string() } else { "as others".to_owned() },
         process::load_average(),
     );
 

@@ -57,11 +57,42 @@ pub fn pin(core: usize) -> Result<()> {
         .with_context(|| format!("cannot run on core {core}: choose others with --cores"))
 }
 
-/// Raises this process and what it starts above others; `false` when that takes more rights than we have.
-pub fn raise_priority(nice: i32) -> bool {
-    let pid = std::process::id().to_string();
-    let renice = Command::new("renice").args(["-n", &nice.to_string(), "-p", &pid]).output();
-    renice.is_ok_and(|output| output.status.success())
+/// Raised priority of this process and what it starts, for as long as it lives.
+///
+/// `nice` alone counts only within a terminal session where the kernel groups processes by session
+/// (`sched_autogroup_enabled`), so the session's group is raised, too, and set back at the end.
+#[derive(Debug)]
+pub struct Priority {
+    group_raised: bool,
+    process_raised: bool,
+}
+
+const GROUP: &str = "/proc/self/autogroup";
+
+impl Priority {
+    /// Raises it as far as we may.
+    pub fn raise(nice: i32) -> Self {
+        let pid = std::process::id().to_string();
+        let renice = Command::new("renice").args(["-n", &nice.to_string(), "-p", &pid]).output();
+        Priority {
+            group_raised: fs::write(GROUP, nice.to_string()).is_ok(),
+            process_raised: renice.is_ok_and(|output| output.status.success()),
+        }
+    }
+
+    /// Whether we had the right to.
+    pub fn is_raised(&self) -> bool {
+        self.process_raised
+    }
+}
+
+impl Drop for Priority {
+    fn drop(&mut self) {
+        if self.group_raised {
+            // nothing more to be done about it here
+            let _ = fs::write(GROUP, "0");
+        }
+    }
 }
 
 /// Allows as many descriptors as the hard limit has; servers started later inherit it.

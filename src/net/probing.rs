@@ -1,0 +1,335 @@
+//! Call-ahead in the loop: the scheduler, and the connections that it wants.
+//!
+//! The scheduler ([`crate::probe`]) decides everything; here its commands are carried out, and it is told what came of
+//! them. Who asked is a session: its ticket is its id, so an answer for one that is gone finds nobody.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::{Interest, Registry};
+use slab::Slab;
+
+use super::stream::Stream;
+use super::token::{GENERATION_MASK, SessionId, Subject};
+use crate::config::{Backend, Config, Unavailable};
+use crate::map::{HashKey, Scratch};
+use crate::probe::cache::{Cache, Epoch};
+use crate::probe::hop::HopConfig;
+use crate::probe::outcome::Hangup;
+use crate::probe::route::{Ours, Route, Routes};
+use crate::probe::schedule::{Answer, Command, Level, Limits, LinkId, Question, Scheduler, Target, Ticket};
+use crate::resolve::{Directory, Prober, Recipient};
+use crate::verdict::Verdict;
+
+/// How long the addresses of a name are used.
+const NAME_LIFE: Duration = Duration::from_secs(300);
+
+/// The calendar, for what outlives the process.
+pub fn epoch() -> Epoch {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Epoch(u32::try_from(seconds).unwrap_or(u32::MAX))
+}
+
+/// The scheduler, and its connections.
+pub struct Probing {
+    /// Who is asked what, and what is known.
+    pub scheduler: Scheduler,
+    upstreams: Slab<Upstream>,
+    by_link: HashMap<LinkId, usize>,
+    generation: u32,
+    resolver: Resolver,
+    key: Vec<u8>,
+}
+
+struct Upstream {
+    link: LinkId,
+    generation: u32,
+    stream: Stream,
+    connected: bool,
+    output: Vec<u8>,
+}
+
+/// The ticket of a session.
+fn ticket(id: SessionId) -> Ticket {
+    Ticket(u64::from(id.generation) << 32 | u64::from(id.slot))
+}
+
+/// The session of a ticket.
+fn session(ticket: Ticket) -> SessionId {
+    SessionId { slot: ticket.0 as u32, generation: (ticket.0 >> 32) as u32 }
+}
+
+impl Probing {
+    /// Nothing is asked yet. `wake` is called when the resolver has found something.
+    pub fn new(config: &Config, now: Instant, wake: impl Fn() + Send + 'static) -> io::Result<Probing> {
+        let hash = HashKey::new();
+        let cache = Cache::new(config.cache.clone(), hash.clone());
+        let seed = hash.hash_one(now.elapsed().as_nanos());
+        Ok(Probing {
+            scheduler: Scheduler::new(cache, Limits::default(), hash, seed, now, epoch()),
+            upstreams: Slab::new(),
+            by_link: HashMap::new(),
+            generation: 0,
+            resolver: Resolver::start(wake)?,
+            key: Vec::new(),
+        })
+    }
+
+    /// Takes over the backends of a configuration, and the next hops of a directory.
+    pub fn configure(&mut self, config: &Config, routes: &Routes, now: Instant) {
+        self.scheduler.cache().set_lives(config.cache.clone());
+        self.scheduler.set_clock(now, epoch());
+        let host_name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+        let host_name = host_name.unwrap_or_else(|_| "localhost".to_owned());
+        let mut names: Vec<Box<str>> = Vec::new();
+        let mut add = |scheduler: &mut Scheduler, hop: HopConfig| {
+            names.push(hop.name.clone());
+            scheduler.set_hop(hop, now);
+        };
+        for backend in &config.backends {
+            match HopConfig::new(backend, &host_name) {
+                Ok(hop) => add(&mut self.scheduler, hop),
+                Err(error) => log::error!("backend {}: {error}; it is not asked", backend.name),
+            }
+        }
+        // The next hops of a table are spoken to as the backend for all domains is, or with the defaults.
+        let template = config.backends.iter().find(|backend| backend.all_domains).or(config.backends.first());
+        for hop in routes.table.next_hops() {
+            let settings = match template {
+                Some(template) => {
+                    HopConfig::new(template, &host_name).map(|settings| settings.for_next_hop(hop.clone()))
+                }
+                None => HopConfig::new(&Backend::new(hop.to_string(), hop.servers().to_vec()), &host_name),
+            };
+            match settings {
+                Ok(settings) => add(&mut self.scheduler, settings),
+                Err(error) => log::error!("next hop {hop}: {error}; it is not asked"),
+            }
+        }
+        self.scheduler.retain_hops(|name| names.iter().any(|kept| **kept == *name), now);
+    }
+
+    /// A session is gone, or waits no more.
+    pub fn forget(&mut self, id: SessionId) {
+        self.scheduler.cancel(ticket(id));
+    }
+
+    /// When the scheduler wants to be called.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.scheduler.poll_timeout()
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.scheduler.poll_timeout().is_some_and(|at| at <= now) {
+            self.scheduler.handle_timeout(now);
+        }
+    }
+
+    /// What the resolver found.
+    pub fn handle_resolver(&mut self, now: Instant) {
+        while let Ok((name, found)) = self.resolver.found.try_recv() {
+            self.scheduler.handle_resolved(&name, found, NAME_LIFE, now);
+        }
+    }
+
+    /// An event of one of the connections.
+    pub fn handle_event(&mut self, id: SessionId, event: &mio::event::Event, buffer: &mut [u8], now: Instant) {
+        let Some(upstream) = self.upstreams.get_mut(id.slot as usize) else { return };
+        if upstream.generation != id.generation {
+            return;
+        }
+        let link = upstream.link;
+        if !upstream.connected && (event.is_writable() || event.is_error() || event.is_read_closed()) {
+            match upstream.stream.connect_result() {
+                Ok(false) => return,
+                Ok(true) => {
+                    upstream.connected = true;
+                    self.scheduler.handle_connected(link, now);
+                }
+                Err(error) => return self.scheduler.handle_close(link, &hangup(&error), now),
+            }
+        }
+        if let Err(error) = self.upstreams[id.slot as usize].flush() {
+            return self.scheduler.handle_close(link, &hangup(&error), now);
+        }
+        if event.is_readable() || event.is_read_closed() {
+            self.read(id.slot as usize, link, buffer, now);
+        }
+    }
+
+    fn read(&mut self, slot: usize, link: LinkId, buffer: &mut [u8], now: Instant) {
+        loop {
+            let Some(upstream) = self.upstreams.get_mut(slot) else { return };
+            match upstream.stream.read(buffer) {
+                Ok(0) => return self.scheduler.handle_close(link, &Hangup::Closed, now),
+                Ok(read) => self.scheduler.handle_input(link, &buffer[..read], now),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return self.scheduler.handle_close(link, &hangup(&e), now),
+            }
+        }
+    }
+
+    /// Does what the scheduler says; the answers that it hands out come back.
+    pub fn obey(&mut self, registry: &Registry, now: Instant) -> Vec<(SessionId, Verdict)> {
+        let mut answers = Vec::new();
+        while let Some(command) = self.scheduler.poll_command() {
+            match command {
+                Command::Resolve(name) => self.resolver.look_up(name),
+                Command::Connect { link, to } => {
+                    if let Err(error) = self.connect(link, &to, registry) {
+                        self.scheduler.handle_close(link, &hangup(&error), now);
+                    }
+                }
+                Command::Transmit { link, bytes } => {
+                    let sent = self.by_link.get(&link).and_then(|&slot| self.upstreams.get_mut(slot)).map(|upstream| {
+                        upstream.output.extend_from_slice(&bytes);
+                        upstream.flush()
+                    });
+                    if let Some(Err(error)) = sent {
+                        self.scheduler.handle_close(link, &hangup(&error), now);
+                    }
+                }
+                // Config::supported refuses `tls`, so that no probe asks for it.
+                Command::StartTls { link, .. } => {
+                    self.scheduler.handle_close(link, &Hangup::Error("TLS is not built in".into()), now);
+                }
+                Command::Close(link) => {
+                    if let Some(slot) = self.by_link.remove(&link) {
+                        self.upstreams.try_remove(slot);
+                    }
+                }
+                Command::Deliver(ticket, Answer { verdict, .. }) => answers.push((session(ticket), verdict)),
+                Command::Log(level, text) => match level {
+                    Level::Debug => log::debug!("{text}"),
+                    Level::Info => log::info!("{text}"),
+                    Level::Warn => log::warn!("{text}"),
+                },
+            }
+        }
+        answers
+    }
+
+    fn connect(&mut self, link: LinkId, to: &Target, registry: &Registry) -> io::Result<()> {
+        let mut stream = match to {
+            Target::Tcp(address) => Stream::Tcp(mio::net::TcpStream::connect(*address)?),
+            Target::Unix(path) => Stream::Unix(mio::net::UnixStream::connect(path)?),
+        };
+        let entry = self.upstreams.vacant_entry();
+        self.generation = self.generation.wrapping_add(1) & GENERATION_MASK;
+        let generation = self.generation;
+        let id = SessionId { slot: entry.key() as u32, generation };
+        registry.register(&mut stream, Subject::Upstream(id).token(), Interest::READABLE | Interest::WRITABLE)?;
+        self.by_link.insert(link, entry.key());
+        entry.insert(Upstream { link, generation, stream, connected: false, output: Vec::new() });
+        Ok(())
+    }
+}
+
+impl Upstream {
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.output.drain(..written);
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hangup(error: &io::Error) -> Hangup {
+    Hangup::Error(crate::config::reason(error).into())
+}
+
+/// Asks on behalf of one session, if there is anybody to be asked.
+pub struct Asking<'a> {
+    /// Who is asked.
+    pub probing: Option<&'a mut Probing>,
+    /// Who asks.
+    pub session: SessionId,
+    /// How long the session may wait for its answer.
+    pub patience: Duration,
+    /// The answer to the request at the front of the session's input, if it has come.
+    pub resume: &'a mut Option<Verdict>,
+    /// The time of this turn.
+    pub now: Instant,
+}
+
+impl Prober for Asking<'_> {
+    fn verify(&mut self, recipient: &Recipient<'_>) -> Option<Verdict> {
+        if let Some(verdict) = self.resume.take() {
+            return Some(verdict);
+        }
+        let Some(Probing { scheduler, key, .. }) = self.probing.as_deref_mut() else { return Some(Verdict::Unknown) };
+        let ours = Ours::Yes(recipient.policy.backend.as_deref());
+        let hop = match recipient.routes.find(recipient.domain, ours) {
+            Route::Backend(name, _) => scheduler.hop(name),
+            Route::Hop(hop) => scheduler.hop(&hop.to_string()),
+            // Delivered here: the mail server itself knows, and is not to be contradicted.
+            Route::Local => return Some(Verdict::Exists),
+            // What the table refuses is refused.
+            Route::Refuse(_) => return Some(Verdict::Absent),
+            Route::Mx(_) | Route::Ourselves | Route::Foreign | Route::None => None,
+        };
+        let Some(hop) = hop else { return Some(Verdict::Unknown) };
+        key.clear();
+        key.extend_from_slice(recipient.local);
+        key.push(b'@');
+        key.extend_from_slice(recipient.domain);
+        let unavailable = recipient
+            .policy
+            .unavailable_exists
+            .map(|exists| if exists { Unavailable::Accept } else { Unavailable::Tempfail });
+        let question = Question { key, hop, unavailable };
+        scheduler.ask(&question, ticket(self.session), self.now + self.patience, self.now).map(|answer| answer.verdict)
+    }
+}
+
+/// Names to addresses, on a thread of its own: the system's resolver blocks.
+struct Resolver {
+    names: Sender<Box<str>>,
+    found: Receiver<(Box<str>, Result<Vec<IpAddr>, String>)>,
+}
+
+impl Resolver {
+    fn start(wake: impl Fn() + Send + 'static) -> io::Result<Resolver> {
+        let (names, inbox) = channel::<Box<str>>();
+        let (outbox, found) = channel();
+        thread::Builder::new().name("resolver".to_owned()).spawn(move || {
+            for name in inbox {
+                let addresses = (&*name, 0).to_socket_addrs().map(|found| found.map(|at| at.ip()).collect());
+                if outbox.send((name, addresses.map_err(|e| crate::config::reason(&e)))).is_err() {
+                    return;
+                }
+                wake();
+            }
+        })?;
+        Ok(Resolver { names, found })
+    }
+
+    fn look_up(&self, name: Box<str>) {
+        if self.names.send(name).is_err() {
+            log::error!("the resolver's thread has ended; names of backends can't be looked up");
+        }
+    }
+}
+
+/// Drops what the cache holds about addresses that the lists settle now.
+pub fn forget_listed(scheduler: &mut Scheduler, directory: &Directory) -> usize {
+    let mut scratch = Scratch::default();
+    scheduler.cache().forget_where(|local, domain| {
+        let key = [local, b"@", domain].concat();
+        !directory.snapshot().lookup(&key, &mut scratch, &mut ()).wants_probe()
+    })
+}

@@ -1,0 +1,378 @@
+//! The scheduler in situations with a known end.
+
+use std::time::Duration;
+
+use rcptmapd::config::{self, BackendServer, Blind, Endpoint, Unavailable};
+use rcptmapd::probe::hop::HopConfig;
+use rcptmapd::probe::schedule::{Basis, Limits};
+use rcptmapd::verdict::Verdict;
+
+use crate::world::{CANARY, Event, Manner, World, mailbox};
+
+const LONG: Duration = Duration::from_secs(1_000_000_000);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// One next hop of one server.
+fn world(manners: Vec<(Duration, Manner)>, change: impl FnOnce(&mut HopConfig)) -> World {
+    let mut world = World::new(7, std::env::var_os("SHOW").is_some());
+    let server = world.server(manners, true);
+    let mut config = world.config(vec![server]);
+    change(&mut config);
+    world.add_hop(config);
+    world
+}
+
+fn answer(world: &World, number: usize) -> (Verdict, Basis) {
+    world.asked[number].answer.expect("answered")
+}
+
+/// Asks and waits for the answer.
+fn ask(world: &mut World, key: &str) -> (Verdict, Basis) {
+    let number = world.put(0, key, PATIENCE, None);
+    world.run_for(PATIENCE);
+    answer(world, number)
+}
+
+#[test]
+fn a_thousand_at_once_need_twenty_sessions_and_two_seconds() {
+    let mut world = world(vec![], |_| {});
+    for n in 0..1000 {
+        world.put(0, &format!("u{n}@d0.example"), PATIENCE, None);
+    }
+    world.run();
+    let last = world.asked.iter().filter_map(|asked| asked.answered).max().expect("answers") - world.start;
+    assert!(world.sessions <= 20, "{} sessions", world.sessions);
+    assert!(last <= seconds(2), "{last:?}");
+    assert_eq!(world.rcpt_times[&0].len(), 1000);
+    assert_eq!(answer(&world, 3), (Verdict::Exists, Basis::Probe));
+    assert_eq!(answer(&world, 4), (Verdict::Absent, Basis::Probe));
+}
+
+#[test]
+fn one_probe_for_all_who_ask_the_same() {
+    let mut world = world(vec![], |_| {});
+    for _ in 0..100 {
+        world.put(0, "u4@d0.example", PATIENCE, None);
+    }
+    world.run_for(seconds(1));
+    (0..100).for_each(|n| assert_eq!(answer(&world, n), (Verdict::Absent, Basis::Probe)));
+    assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Cache));
+    assert_eq!(world.rcpt_times[&0].len(), 1);
+    world.run();
+}
+
+#[test]
+fn a_session_serves_again_and_again_until_it_is_idle() {
+    let mut world = world(vec![], |_| {});
+    for n in 0..10 {
+        world.put(0, &format!("u{n}@d0.example"), PATIENCE, None);
+        world.run_for(seconds(5));
+    }
+    assert_eq!(world.sessions, 1);
+    world.run_for(seconds(15));
+    assert!(world.conns.is_empty());
+    world.run();
+}
+
+#[test]
+fn a_dead_next_hop_is_left_alone_for_longer_and_longer() {
+    let mut world = world(vec![(LONG, Manner::NoConnection)], |_| {});
+    for n in 0..36_000 {
+        world.put(0, &format!("u{n}@d0.example"), PATIENCE, None);
+        world.run_for(Duration::from_millis(100));
+    }
+    // An hour: 1, 2, 4 ... 256 seconds, then every 5 minutes, give or take a quarter.
+    assert!((15..30).contains(&world.sessions), "{} sessions", world.sessions);
+    assert!(
+        world
+            .asked
+            .iter()
+            .filter(|asked| asked.answers > 0)
+            .all(|asked| { asked.answer == Some((Verdict::Unknown, Basis::Unavailable)) })
+    );
+    let status = world.scheduler.status(world.now).next().expect("one next hop");
+    assert!(status.down.is_some());
+    assert_eq!(status.last_error.map(|e| e.to_string()), Some("connect: connection refused".into()));
+    assert_eq!(world.log.len(), world.sessions as usize, "{:?}", world.log);
+    world.run();
+}
+
+#[test]
+fn a_next_hop_that_comes_back_is_found_by_one_trial() {
+    let mut world = world(vec![(seconds(30), Manner::Unreachable)], |_| {});
+    for n in 0..100 {
+        world.put(0, &format!("u{n}@d0.example"), PATIENCE, None);
+        world.run_for(seconds(1));
+    }
+    assert_eq!(answer(&world, 99), (Verdict::Exists, Basis::Probe));
+    assert_eq!(answer(&world, 20), (Verdict::Unknown, Basis::Unavailable));
+    assert!(world.log.iter().any(|line| line == "hop0 answers again"), "{:?}", world.log);
+    assert!(world.sessions < 12, "{} sessions", world.sessions);
+    world.run();
+}
+
+#[test]
+fn what_is_unavailable_is_accepted_where_so_configured() {
+    let mut world = world(vec![(LONG, Manner::Busy(0))], |config| config.unavailable = Unavailable::Accept);
+    assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Exists, Basis::Unavailable));
+    let number = world.put(0, "u4@d0.example", PATIENCE, Some(Unavailable::Tempfail));
+    world.run_for(seconds(5));
+    assert_eq!(answer(&world, number), (Verdict::Unknown, Basis::Unavailable));
+    world.run();
+}
+
+#[test]
+fn a_stale_yes_serves_while_the_next_hop_is_down() {
+    let mut world = world(vec![(seconds(100), Manner::Good), (LONG, Manner::NoConnection)], |_| {});
+    assert_eq!(ask(&mut world, "u3@d0.example"), (Verdict::Exists, Basis::Probe));
+    assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    world.run_for(seconds(2 * 86_400));
+    assert_eq!(ask(&mut world, "u3@d0.example"), (Verdict::Exists, Basis::Stale));
+    assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Unknown, Basis::Unavailable));
+    world.run_for(seconds(31 * 86_400));
+    assert_eq!(ask(&mut world, "u3@d0.example"), (Verdict::Unknown, Basis::Unavailable));
+    world.run();
+}
+
+#[test]
+fn what_is_used_is_asked_again_before_it_expires() {
+    let mut world = world(vec![], |_| {});
+    assert_eq!(ask(&mut world, "u3@d0.example"), (Verdict::Exists, Basis::Probe));
+    for hours in 1..100 {
+        world.run_for(seconds(3600));
+        assert_eq!(ask(&mut world, "u3@d0.example"), (Verdict::Exists, Basis::Cache), "after {hours} hours");
+    }
+    let asked = world.rcpt_times[&0].len();
+    assert!((8..=10).contains(&asked), "asked {asked} times");
+    world.run();
+}
+
+#[test]
+fn a_failed_refresh_overwrites_nothing_and_is_not_repeated_at_once() {
+    let mut world = world(vec![(seconds(60), Manner::Good), (LONG, Manner::Policy)], |_| {});
+    assert_eq!(ask(&mut world, "u3@d0.example"), (Verdict::Exists, Basis::Probe));
+    world.run_for(seconds(13 * 3600));
+    for _ in 0..100 {
+        world.put(0, "u3@d0.example", PATIENCE, None);
+        world.run_for(seconds(1));
+    }
+    assert!(world.asked.iter().skip(1).all(|asked| asked.answer == Some((Verdict::Exists, Basis::Cache))));
+    assert!(world.rcpt_times[&0].len() <= 4, "{} times", world.rcpt_times[&0].len());
+    world.run();
+}
+
+#[test]
+fn the_deadline_counts_and_the_late_answer_is_kept() {
+    let mut world = world(vec![(LONG, Manner::Slow)], |_| {});
+    let number = world.put(0, "u3@d0.example", seconds(1), None);
+    world.run_for(seconds(10));
+    assert_eq!(answer(&world, number), (Verdict::Unknown, Basis::Nothing));
+    assert_eq!(world.asked[number].answered, Some(world.start + seconds(1)));
+    assert_eq!(ask(&mut world, "u3@d0.example"), (Verdict::Exists, Basis::Cache));
+    world.run();
+}
+
+#[test]
+fn who_waits_comes_before_what_nobody_waits_for() {
+    let mut world = world(vec![], |config| config.probes_per_second = 2);
+    let left: Vec<usize> = (0..20).map(|n| world.put(0, &format!("u{n}@d0.example"), PATIENCE, None)).collect();
+    left.into_iter().for_each(|number| world.cancel(number));
+    let number = world.put(0, "u33@d0.example", seconds(4), None);
+    world.run_for(seconds(4));
+    assert_eq!(answer(&world, number), (Verdict::Exists, Basis::Probe));
+    world.run();
+    assert_eq!(world.rcpt_times[&0].len(), 21);
+}
+
+#[test]
+fn the_second_server_serves_when_the_first_is_down() {
+    let mut world = World::new(7, false);
+    let servers = vec![world.server(vec![(seconds(60), Manner::NoConnection)], true), world.server(vec![], true)];
+    let config = world.config(servers);
+    world.add_hop(config);
+    for n in 0..30 {
+        assert_ne!(ask(&mut world, &format!("u{n}@d0.example")).0, Verdict::Unknown);
+    }
+    let status = world.scheduler.status(world.now).next().expect("one next hop");
+    assert_eq!(status.stats.unknown, 0);
+    world.run();
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    let mut world = World::new(7, false);
+    let spec = world.server(vec![], true);
+    let Endpoint::Tcp(addr) = spec.at else { panic!() };
+    let at = Endpoint::Host("hub.example".into(), addr.port());
+    let config = world.config(vec![BackendServer { lmtp: false, at }]);
+    world.add_hop(config);
+    let number = world.put(0, "u3@d0.example", PATIENCE, None);
+    let now = world.now;
+    let mut tried = Vec::new();
+    while let Some(command) = world.scheduler.poll_command() {
+        use rcptmapd::probe::outcome::Hangup;
+        use rcptmapd::probe::schedule::{Command, Target};
+        match command {
+            Command::Resolve(name) => {
+                let addresses = vec!["2001:db8::1".parse().expect("good"), [192, 0, 2, 7].into()];
+                world.scheduler.handle_resolved(&name, Ok(addresses), seconds(60), now);
+            }
+            Command::Connect { link, to: Target::Tcp(to) } => {
+                tried.push(to.ip().to_string());
+                world.scheduler.handle_close(link, &Hangup::Error("refused".into()), now);
+            }
+            Command::Deliver(_, answer) => {
+                assert_eq!(answer.basis, Basis::Unavailable);
+                world.asked[number].answers += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(tried, ["2001:db8::1", "192.0.2.7"]);
+    assert_eq!(world.asked[number].answers, 1);
+}
+
+#[test]
+fn a_next_hop_that_takes_everything_is_found_out() {
+    for (blind, verdict) in [(Blind::Exists, Verdict::Exists), (Blind::Tempfail, Verdict::Unknown)] {
+        let mut world = world(vec![(LONG, Manner::AcceptAll)], |config| {
+            config.catch_all_test = Some(seconds(86_400));
+            config.blind = blind;
+        });
+        for n in 0..5 {
+            assert_eq!(ask(&mut world, &format!("u{n}@d0.example")).0, verdict);
+        }
+        assert_eq!(world.rcpt_times[&0].len(), 6, "one test for all of them");
+        let status = world.scheduler.status(world.now).next().expect("one next hop");
+        assert_eq!(status.blind, [Box::from(&b"d0.example"[..])]);
+        world.run();
+    }
+}
+
+#[test]
+fn guesses_cost_no_test() {
+    let mut world = world(vec![], |config| config.catch_all_test = Some(seconds(86_400)));
+    assert_eq!(ask(&mut world, "u4@d0.example").0, Verdict::Absent);
+    assert_eq!(world.rcpt_times[&0].len(), 1);
+    assert_eq!(ask(&mut world, "u3@d0.example").0, Verdict::Exists);
+    assert_eq!(ask(&mut world, "u6@d0.example").0, Verdict::Exists);
+    assert_eq!(world.rcpt_times[&0].len(), 4);
+    world.run();
+}
+
+#[test]
+fn refusals_are_not_believed_while_the_canary_is_refused() {
+    let manners = vec![(seconds(100), Manner::RefuseAll), (seconds(200), Manner::Good), (LONG, Manner::RefuseAll)];
+    let mut world = world(manners, |config| config.known_good = Some(mailbox(CANARY[0])));
+    assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    assert!(world.scheduler.status(world.now).next().expect("one").canary_refused);
+    world.run_for(seconds(100));
+    assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    world.run_for(seconds(100));
+    assert_eq!(ask(&mut world, "u5@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    assert_eq!(world.log.len(), 3, "{:?}", world.log);
+    world.run();
+}
+
+#[test]
+fn a_tarpit_teaches_how_many_refusals_are_free() {
+    let mut world = world(vec![(LONG, Manner::Tarpit)], |_| {});
+    let last = (0..30).map(|n| world.put(0, &format!("u{}@d0.example", 3 * n + 1), PATIENCE, None)).last();
+    world.run();
+    assert!(world.asked.iter().all(|asked| asked.answer == Some((Verdict::Absent, Basis::Probe))));
+    let took = world.asked[last.expect("some")].answered.expect("answered") - world.start;
+    assert!(took < seconds(8), "{took:?}");
+    assert_eq!(world.scheduler.status(world.now).next().expect("one").limit, Some(2));
+}
+
+#[test]
+fn a_poisoned_question_harms_no_other() {
+    // The third RCPT of each session is never answered: first all of the group are in doubt, then one by one.
+    let mut world = world(vec![(LONG, Manner::Gap(5))], |config| config.sessions = 1);
+    for n in 0..6 {
+        world.put(0, &format!("u{n}@d0.example"), PATIENCE, None);
+    }
+    world.run();
+    let known = world.asked.iter().filter(|asked| asked.answer.is_some_and(|a| a.1 == Basis::Probe)).count();
+    assert!(known >= 4, "{known}");
+}
+
+#[test]
+fn at_its_limits_it_answers_at_once() {
+    let mut world = world(vec![(LONG, Manner::Slow)], |config| {
+        config.sessions = 1;
+        config.probes_per_second = 1;
+    });
+    world.scheduler.set_limits(Limits { queue: 3, background: 1, tickets: 5 });
+    let numbers: Vec<usize> = (0..8).map(|n| world.put(0, &format!("u{n}@d0.example"), seconds(2), None)).collect();
+    let at_once = numbers.iter().filter(|&&n| world.asked[n].answered == Some(world.now)).count();
+    assert_eq!(at_once, 5);
+    let joined: Vec<usize> = (0..4).map(|_| world.put(0, "u0@d0.example", seconds(2), None)).collect();
+    assert_eq!(joined.iter().filter(|&&n| world.asked[n].answered.is_some()).count(), 2);
+    world.run();
+}
+
+#[test]
+fn what_is_saved_is_there_after_a_restart() {
+    let build = || {
+        world(vec![(seconds(40), Manner::AcceptAll), (LONG, Manner::Tarpit)], |config| {
+            config.catch_all_test = Some(seconds(86_400));
+        })
+    };
+    let mut first = build();
+    assert_eq!(ask(&mut first, "u3@d0.example").0, Verdict::Exists);
+    first.run_for(seconds(60));
+    for n in 0..5 {
+        first.put(0, &format!("u{}@d1.example", 3 * n + 1), PATIENCE, None);
+    }
+    first.run();
+    let file = first.scheduler.save(first.now);
+    let mut second = build();
+    let now = second.now;
+    let summary = second.scheduler.load(&file, |domain| domain != b"d2.example", now);
+    assert!(summary.complete && summary.damaged == 0 && summary.taken >= 8, "{summary:?}");
+    let status = second.scheduler.status(now).next().expect("one");
+    assert_eq!((status.limit, status.blind.len()), (Some(2), 1));
+    second.accepted.insert("u3@d0.example".into());
+    second.refused.insert("u1@d1.example".into());
+    assert_eq!(ask(&mut second, "u3@d0.example"), (Verdict::Exists, Basis::Cache));
+    assert_eq!(ask(&mut second, "u1@d1.example"), (Verdict::Absent, Basis::Cache));
+    second.run();
+}
+
+#[test]
+fn life_times_can_be_raised_for_what_is_there() {
+    let mut world = world(vec![(seconds(60), Manner::Good), (LONG, Manner::NoConnection)], |_| {});
+    assert_eq!(ask(&mut world, "u4@d0.example").0, Verdict::Absent);
+    world.run_for(seconds(3600));
+    world.scheduler.cache().set_lives(config::Cache { absent: seconds(86_400), ..config::Cache::default() });
+    assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Cache));
+    world.run();
+}
+
+#[test]
+fn a_next_hop_that_is_removed_leaves_nobody_waiting() {
+    let mut world = world(vec![(LONG, Manner::Slow)], |_| {});
+    let number = world.put(0, "u3@d0.example", PATIENCE, None);
+    world.run_for(seconds(1));
+    let now = world.now;
+    world.scheduler.retain_hops(|_| false, now);
+    world.run();
+    assert_eq!(answer(&world, number), (Verdict::Unknown, Basis::Nothing));
+    assert_eq!(world.scheduler.hop("hop0"), None);
+}
+
+#[test]
+fn a_reload_ends_sessions_politely_and_loses_no_question() {
+    let mut world = world(vec![], |_| {});
+    for n in 0..100 {
+        world.put(0, &format!("u{n}@d0.example"), PATIENCE, None);
+    }
+    (1..20).for_each(|n| world.at(Duration::from_millis(20 * n), Event::Reload(0)));
+    world.run();
+    assert!(world.asked.iter().all(|asked| asked.answer.is_some_and(|answer| answer.1 == Basis::Probe)));
+}
