@@ -35,7 +35,7 @@ pub(super) fn resolve(name: &Path, parsed: Parsed, overrides: &Overrides) -> Res
     }
     r.references(&config);
     ConfigError::check(&map, r.found)?;
-    let nothing = !had_sources && config.sources.is_empty() && config.backends.is_empty();
+    let nothing = !had_sources && config.sources.is_empty() && config.backends.is_empty() && config.nexthops.is_none();
     if nothing && !config.maps.iter().any(|m| m.kind == MapKind::Table) {
         let what = "there is nothing to answer from: add a [[source]] with path = \"/path/of/a/list\"";
         return Err(ConfigError::whole_file(name, what));

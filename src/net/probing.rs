@@ -16,7 +16,7 @@ use slab::Slab;
 use super::stream::Stream;
 use super::token::{GENERATION_MASK, SessionId, Subject};
 use crate::config::{Backend, Config, Unavailable};
-use crate::map::{HashKey, Scratch};
+use crate::map::{HashKey, RelayDomain, Scratch};
 use crate::probe::cache::{Cache, Epoch};
 use crate::probe::hop::HopConfig;
 use crate::probe::outcome::Hangup;
@@ -42,6 +42,7 @@ pub struct Probing {
     by_link: HashMap<LinkId, usize>,
     generation: u32,
     resolver: Resolver,
+    ways: Ways,
     key: Vec<u8>,
 }
 
@@ -75,12 +76,14 @@ impl Probing {
             by_link: HashMap::new(),
             generation: 0,
             resolver: Resolver::start(wake)?,
+            ways: Ways::default(),
             key: Vec::new(),
         })
     }
 
-    /// Takes over the backends of a configuration, and the next hops of a directory.
-    pub fn configure(&mut self, config: &Config, routes: &Routes, now: Instant) {
+    /// Takes over the backends of a configuration, and the next hops and lists of a directory.
+    pub fn configure(&mut self, config: &Config, directory: &Directory, now: Instant) {
+        let routes = directory.routes();
         self.scheduler.cache().set_lives(config.cache.clone());
         self.scheduler.set_clock(now, epoch());
         let host_name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
@@ -111,6 +114,20 @@ impl Probing {
             }
         }
         self.scheduler.retain_hops(|name| names.iter().any(|kept| **kept == *name), now);
+        self.forget_outdated(directory);
+    }
+
+    /// Drops what the cache holds about addresses that the lists settle now, and about those that somebody else is asked
+    /// for now.
+    fn forget_outdated(&mut self, directory: &Directory) {
+        let old = std::mem::replace(&mut self.ways, Ways::new(directory));
+        let (new, mut scratch) = (&self.ways, Scratch::default());
+        self.scheduler.cache().forget_where(|local, domain| {
+            let key = [local, b"@", domain].concat();
+            let mut is_settled = || !directory.snapshot().lookup(&key, &mut scratch, &mut ()).wants_probe();
+            // What a file brought before the first directory is kept.
+            (!old.backends.is_empty() && old.find(domain) != new.find(domain)) || is_settled()
+        });
     }
 
     /// A session is gone, or waits no more.
@@ -325,11 +342,23 @@ impl Resolver {
     }
 }
 
-/// Drops what the cache holds about addresses that the lists settle now.
-pub fn forget_listed(scheduler: &mut Scheduler, directory: &Directory) -> usize {
-    let mut scratch = Scratch::default();
-    scheduler.cache().forget_where(|local, domain| {
-        let key = [local, b"@", domain].concat();
-        !directory.snapshot().lookup(&key, &mut scratch, &mut ()).wants_probe()
-    })
+/// Who was asked for which domain, by the last directory: an answer is worth nothing when somebody else is to be asked.
+#[derive(Default)]
+struct Ways {
+    routes: Routes,
+    backends: HashMap<Box<[u8]>, Option<Box<str>>>,
+}
+
+impl Ways {
+    fn new(directory: &Directory) -> Ways {
+        let snapshot = directory.snapshot();
+        let backend = |domain: &RelayDomain| (domain.name.clone(), snapshot.policy(domain).backend.clone());
+        Ways { routes: directory.routes().clone(), backends: snapshot.domains().iter().map(backend).collect() }
+    }
+
+    fn find(&self, domain: &[u8]) -> Route<'_> {
+        let names = std::iter::successors(Some(domain), |name| memchr::memchr(b'.', name).map(|dot| &name[dot + 1..]));
+        let backend = names.into_iter().find_map(|name| self.backends.get(name));
+        self.routes.find(domain, backend.map_or(Ours::No, |backend| Ours::Yes(backend.as_deref())))
+    }
 }

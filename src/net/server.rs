@@ -19,7 +19,7 @@ use slab::Slab;
 use super::core::{Core, Listening};
 use super::listener::{Accepted, Front, Listener, PAUSE};
 use super::pages;
-use super::probing::{Probing, forget_listed};
+use super::probing::Probing;
 use super::session::{Session, Turn};
 use super::stream::Stream;
 use super::timer::Timers;
@@ -312,8 +312,7 @@ impl Server {
         if let Some(probing) = &mut self.core.probing {
             let own = self.listeners.iter().map(|(_, listener)| listener.endpoint().clone()).collect();
             probing.scheduler.set_own(own);
-            probing.configure(&self.config, directory.routes(), now);
-            forget_listed(&mut probing.scheduler, &directory);
+            probing.configure(&self.config, &directory, now);
         }
     }
 

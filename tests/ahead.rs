@@ -1,0 +1,322 @@
+//! Call-ahead through the running daemon, against a backend of our own that misbehaves as told.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use common::{Daemon, Setup, ask, connect_unix};
+
+/// What the backend does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// As it should: anna and known-* exist.
+    Good,
+    /// Takes everybody.
+    TakesAll,
+    /// Says nothing, not even a banner.
+    Silent,
+    /// Closes at once.
+    Closes,
+    /// Refuses us at the banner, EHLO, MAIL.
+    RefusesBanner,
+    RefusesEhlo,
+    RefusesMail,
+    /// 421 at RCPT.
+    ShutsDown,
+    /// 450 at RCPT.
+    Greylists,
+    /// 5.7.1 at RCPT.
+    Policy,
+    /// Not SMTP.
+    Garbage,
+    /// Says nothing at RCPT.
+    SilentAtRcpt,
+    /// Closes at RCPT.
+    ClosesAtRcpt,
+    /// A byte a time, and never the last one.
+    Drips,
+    /// A reply too many after MAIL.
+    OutOfStep,
+}
+
+struct Backend {
+    address: SocketAddr,
+    manner: Arc<Mutex<Manner>>,
+    sessions: Arc<AtomicUsize>,
+    recipients: Arc<AtomicUsize>,
+}
+
+impl Backend {
+    fn start(manner: Manner) -> Backend {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let backend = Backend {
+            address: listener.local_addr().expect("an address"),
+            manner: Arc::new(Mutex::new(manner)),
+            sessions: Arc::default(),
+            recipients: Arc::default(),
+        };
+        let (manner, sessions, recipients) =
+            (Arc::clone(&backend.manner), Arc::clone(&backend.sessions), Arc::clone(&backend.recipients));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                sessions.fetch_add(1, Ordering::SeqCst);
+                let (manner, recipients) = (Arc::clone(&manner), Arc::clone(&recipients));
+                thread::spawn(move || {
+                    // A client that leaves ends its session.
+                    let _ = converse(stream, &|| *manner.lock().expect("no panic"), &recipients);
+                });
+            }
+        });
+        backend
+    }
+
+    fn become_(&self, manner: Manner) {
+        *self.manner.lock().expect("no panic") = manner;
+    }
+}
+
+fn converse(mut stream: TcpStream, manner: &dyn Fn() -> Manner, recipients: &AtomicUsize) -> std::io::Result<()> {
+    let wait_for_the_end = |stream: &TcpStream| {
+        let mut rest = BufReader::new(stream.try_clone()?);
+        let mut line = String::new();
+        while rest.read_line(&mut line)? > 0 {}
+        Ok(())
+    };
+    match manner() {
+        Manner::Silent => return wait_for_the_end(&stream),
+        Manner::Closes => return Ok(()),
+        Manner::RefusesBanner => return stream.write_all(b"554 5.7.1 no service for you\r\n"),
+        Manner::Garbage => return stream.write_all(b"\x16\x03\x01 this is not SMTP\r\n250 hello\r\n"),
+        _ => stream.write_all(b"220 backend.example ESMTP\r\n")?,
+    }
+    let mut lines = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    while lines.read_line(&mut line)? > 0 {
+        let command = line.trim_end().to_owned();
+        line.clear();
+        let verb = command.get(..4).unwrap_or_default().to_ascii_uppercase();
+        let reply: &[u8] = match (verb.as_str(), manner()) {
+            ("EHLO" | "HELO", Manner::RefusesEhlo) => b"550 5.7.1 your name is not welcome\r\n",
+            ("EHLO", _) => b"250-backend.example\r\n250-PIPELINING\r\n250 ENHANCEDSTATUSCODES\r\n",
+            ("MAIL", Manner::RefusesMail) => b"550 5.1.8 the null sender is not welcome\r\n",
+            ("MAIL", Manner::OutOfStep) => b"250 2.1.0 ok\r\n250 2.1.0 ok\r\n250 2.1.5 ok\r\n550 5.1.1 no\r\n",
+            ("RCPT", Manner::ShutsDown) => b"421 4.3.2 shutting down\r\n",
+            ("RCPT", Manner::Greylists) => b"450 4.7.1 greylisted\r\n",
+            ("RCPT", Manner::Policy) => b"550 5.7.1 relaying denied\r\n",
+            ("RCPT", Manner::TakesAll) => b"250 2.1.5 ok\r\n",
+            ("RCPT", Manner::SilentAtRcpt | Manner::OutOfStep) => b"",
+            ("RCPT", Manner::Closes | Manner::ClosesAtRcpt) => return Ok(()),
+            ("RCPT", Manner::Drips) => {
+                for byte in b"550 5.1.1 no such user".iter().cycle() {
+                    stream.write_all(&[*byte])?;
+                    thread::park_timeout(std::time::Duration::from_millis(20));
+                }
+                b""
+            }
+            ("RCPT", _) => {
+                recipients.fetch_add(1, Ordering::SeqCst);
+                if command.contains("<anna@") || command.contains("<known-") {
+                    b"250 2.1.5 ok\r\n"
+                } else {
+                    b"550 5.1.1 no such user\r\n"
+                }
+            }
+            ("QUIT", _) => {
+                stream.write_all(b"221 2.0.0 bye\r\n")?;
+                return Ok(());
+            }
+            _ => b"250 2.0.0 ok\r\n",
+        };
+        stream.write_all(reply)?;
+    }
+    Ok(())
+}
+
+fn config(backend: &Backend, more: &str, domain: &str) -> String {
+    format!(
+        "[limits]\nanswer = \"3s\"\nanswer_line = \"2s\"\n\
+         [[source]]\nname = \"a\"\npath = \"list\"\n\
+         [[domain]]\nnames = [\"example.org\"]\nverify = \"list-then-probe\"\nbackend = \"hub\"\n{domain}\
+         [[backend]]\nname = \"hub\"\nservers = [\"{}\"]\nreply_timeout = \"1s\"\nconnect_timeout = \"1s\"\n{more}",
+        backend.address
+    )
+}
+
+fn start(backend: &Backend, more: &str, domain: &str) -> Daemon {
+    Setup::new().file("list", "listed@example.org\n").config(&config(backend, more, domain)).start()
+}
+
+#[test]
+fn who_is_in_no_list_is_asked_about_and_remembered() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = start(&backend, "", "");
+    for _ in 0..3 {
+        assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org");
+        assert_eq!(daemon.query("Anna@example.org"), "OK anna@example.org");
+        assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+        assert_eq!(daemon.ask("check", "nobody@example.org"), "OK 550 5.1.1 User unknown");
+        assert_eq!(daemon.exchange("anna@example.org"), b"OK anna@example.org\n");
+        assert_eq!(daemon.query("anna@elsewhere.example"), "NOTFOUND ");
+    }
+    // anna, nobody, and the made-up address that tells whether the backend takes everybody
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), 3);
+    assert!(backend.sessions.load(Ordering::SeqCst) <= 2);
+}
+
+#[test]
+fn nothing_but_an_answer_about_the_recipient_makes_anybody_unknown() {
+    for manner in [
+        Manner::Silent,
+        Manner::Closes,
+        Manner::RefusesBanner,
+        Manner::RefusesEhlo,
+        Manner::RefusesMail,
+        Manner::ShutsDown,
+        Manner::Greylists,
+        Manner::Policy,
+        Manner::Garbage,
+        Manner::SilentAtRcpt,
+        Manner::ClosesAtRcpt,
+        Manner::Drips,
+        Manner::OutOfStep,
+    ] {
+        let backend = Backend::start(manner);
+        let daemon = start(&backend, "", "");
+        let reply = daemon.query("nobody@example.org");
+        assert!(reply.starts_with("TEMP "), "{manner:?}: {reply}");
+        let reply = daemon.exchange("rcpt nobody@example.org\n");
+        assert!(reply.starts_with(b"TEMP "), "{manner:?}: {}", String::from_utf8_lossy(&reply));
+        assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org", "{manner:?}");
+    }
+}
+
+#[test]
+fn a_backend_that_is_not_there_is_temporary_and_back_again() {
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
+    let backend = Backend { address: closed, ..Backend::start(Manner::Good) };
+    let daemon = start(&backend, "", "");
+    assert!(daemon.query("anna@example.org").starts_with("TEMP "));
+    let daemon = start(&backend, "unavailable = \"accept\"\n", "");
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    let daemon = start(&backend, "unavailable = \"accept\"\n", "unavailable = \"tempfail\"\n");
+    assert!(daemon.query("anna@example.org").starts_with("TEMP "), "the domain's own word counts");
+}
+
+#[test]
+fn who_was_good_stays_good_while_the_backend_is_down() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = start(&backend, "", "");
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    backend.become_(Manner::Closes);
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert!(daemon.query("bert@example.org").starts_with("TEMP "));
+}
+
+#[test]
+fn a_backend_that_takes_everybody_proves_what_the_configuration_says() {
+    let backend = Backend::start(Manner::TakesAll);
+    assert_eq!(start(&backend, "", "").query("nobody@example.org"), "OK nobody@example.org");
+    let reply = start(&backend, "blind = \"tempfail\"\n", "").query("nobody@example.org");
+    assert!(reply.starts_with("TEMP "), "{reply}");
+}
+
+#[test]
+fn answers_come_in_order_and_a_stranger_never_waits() {
+    let backend = Backend::start(Manner::SilentAtRcpt);
+    let daemon = start(&backend, "", "");
+    let mut waiting = daemon.connect();
+    waiting.write_all(b"24:rcpt nobody@example.org.,23:rcpt listed@example.org,").expect("the daemon reads");
+    // Others are served meanwhile, and what comes behind the question waits for its turn.
+    let mut other = connect_unix(&daemon.unix()).expect("the daemon accepts");
+    for _ in 0..100 {
+        assert_eq!(ask(&mut other, "rcpt", b"listed@example.org"), "OK listed@example.org");
+    }
+    waiting.shutdown(std::net::Shutdown::Write).expect("open");
+    let replies = String::from_utf8(common::read_to_end(&mut waiting)).expect("text");
+    assert!(replies.contains("TEMP ") && replies.ends_with(",21:OK listed@example.org,"), "{replies}");
+}
+
+#[test]
+fn a_thousand_askers_cost_a_handful_of_sessions() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = start(&backend, "sessions = 5\n", "");
+    let mut streams: Vec<_> = (0..500).map(|_| daemon.connect()).collect();
+    for (n, stream) in streams.iter_mut().enumerate() {
+        let name = if n % 2 == 0 { format!("known-{n}") } else { format!("guess-{n}") };
+        let request = format!("rcpt {name}@example.org");
+        stream.write_all(format!("{}:{request},", request.len()).as_bytes()).expect("the daemon reads");
+    }
+    for (n, stream) in streams.iter_mut().enumerate() {
+        stream.shutdown(std::net::Shutdown::Write).expect("open");
+        let reply = String::from_utf8(common::read_to_end(stream)).expect("text");
+        let known = format!("OK known-{n}@example.org");
+        assert!(reply.contains(if n % 2 == 0 { &known } else { "NOTFOUND " }), "{n}: {reply}");
+    }
+    let sessions = backend.sessions.load(Ordering::SeqCst);
+    assert!(sessions <= 60, "{sessions} sessions for 500 recipients, half of them refused");
+}
+
+#[test]
+fn next_hops_come_from_a_mailertable() {
+    let backend = Backend::start(Manner::Good);
+    let table = format!(
+        "example.net\tsmtp:[127.0.0.1]:{}\nhere.example local:\ndead.example error:5.1.2:550 closed\n",
+        backend.address.port()
+    );
+    let config = "[nexthops]\nfile = \"mailertable\"\ndomains = true\n";
+    let mut daemon = Setup::new().file("mailertable", &table).config(config).start();
+    assert_eq!(daemon.query("anna@example.net"), "OK anna@example.net");
+    assert_eq!(daemon.query("nobody@example.net"), "NOTFOUND ");
+    assert_eq!(daemon.query("whoever@here.example"), "OK whoever@here.example");
+    assert_eq!(daemon.query("whoever@dead.example"), "NOTFOUND ");
+    assert_eq!(daemon.query("anna@foreign.example"), "NOTFOUND ");
+    let hop = format!("OK smtp:[127.0.0.1]:{}", backend.address.port());
+    assert_eq!(daemon.ask("nexthop", "example.net"), hop);
+    assert_eq!(daemon.ask("nexthop", "anna@example.net"), hop);
+    assert_eq!(daemon.ask("nexthop", "foreign.example"), "NOTFOUND ");
+    // Somebody else is to be asked now: what the first one said is forgotten.
+    let other = Backend::start(Manner::TakesAll);
+    daemon.write("mailertable", format!("example.net\tsmtp:[127.0.0.1]:{}\n", other.address.port()));
+    daemon.hup();
+    assert_eq!(daemon.query("nobody@example.net"), "OK nobody@example.net");
+}
+
+#[test]
+fn the_backend_may_be_on_a_unix_socket_and_speak_lmtp() {
+    use std::os::unix::net::UnixListener;
+    let setup = Setup::new();
+    let path = setup.path("lmtp.sock");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().expect("a second handle"));
+                let mut line = String::new();
+                let _ = stream.write_all(b"220 lmtp\r\n");
+                while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
+                    let reply: &[u8] = match line.get(..4) {
+                        Some("LHLO") => b"250-lmtp\r\n250-PIPELINING\r\n250 ENHANCEDSTATUSCODES\r\n",
+                        Some("RCPT") if line.contains("<anna@") => b"250 2.1.5 ok\r\n",
+                        Some("RCPT") => b"550 5.1.1 User doesn't exist\r\n",
+                        Some("EHLO" | "HELO") => b"500 5.5.1 LHLO, please\r\n",
+                        _ => b"250 2.0.0 ok\r\n",
+                    };
+                    let _ = stream.write_all(reply);
+                    line.clear();
+                }
+            });
+        }
+    });
+    let daemon = setup
+        .config(
+            "[[domain]]\nnames = [\"example.org\"]\nverify = \"probe\"\nbackend = \"store\"\n\
+             [[backend]]\nname = \"store\"\nservers = [\"lmtp:unix:DIR/lmtp.sock\"]\n",
+        )
+        .start();
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+}
