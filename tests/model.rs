@@ -34,7 +34,7 @@ fn item(line: &Line) -> Item<'_> {
 
 fn says(entry: &Entry) -> Says {
     match entry {
-        Entry::Accept { value } => Says::Yes(value.to_vec()),
+        Entry::Accept { value } | Entry::Follow { value, .. } => Says::Yes(value.to_vec()),
         Entry::Refuse(reply) => Says::No(reply.clone()),
     }
 }
