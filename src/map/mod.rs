@@ -6,18 +6,21 @@
 
 mod compare;
 mod content;
+mod found;
 mod pairs;
+mod policy;
 mod rule;
+mod search;
 mod snapshot;
 mod table;
 
 pub use compare::{Changes, DomainChange, SHOWN};
 pub use content::{Builder, Content, Domains, DuplicateKey, Listed, Unfit, key_of};
+pub use found::{Found, Hit, Step, Trace};
 pub use pairs::Pairs;
+pub use policy::{DomainGroup, Mode, Policy, Verify};
 pub use rule::{Entry, Grant, Item, Key, KeyText};
-pub use snapshot::{
-    DomainGroup, Found, Hit, Mode, Policy, RelayDomain, Scratch, Snapshot, Source, Step, Trace, Verify,
-};
+pub use snapshot::{RelayDomain, Scratch, Snapshot, Source};
 pub use table::{DomainNumber, LocalHash, TooLarge};
 
 /// The keyed hash of everything that peers or lists can choose keys of. One key per process, made by the loader.

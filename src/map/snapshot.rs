@@ -8,100 +8,14 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::HashKey;
-use super::content::{ANY_DOMAIN, Content, mark};
+use super::content::{ANY_DOMAIN, Content};
+use super::found::{Found, Hit, Step, Trace};
+use super::policy::{DomainGroup, Mode, Policy};
 use super::rule::Entry;
+use super::search::{Decision, Key, Name, Search, temporary};
 use super::table::{DomainNumber, LocalHash};
-use crate::address::{self, Domain, LocalPart, NoAddress};
-use crate::verdict::{Reply, Verdict};
-
-/// What holds for a group of our domains.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Domains below are ours as well.
-    pub subdomains: bool,
-    /// The main domain whose recipients this one has, too (folded).
-    pub same_as: Option<Box<[u8]>>,
-    /// Whether refusals are carried out.
-    pub mode: Mode,
-    /// Characters that part a local part from its detail (RFC 5233).
-    pub delimiters: Box<[u8]>,
-    /// Local parts keep their case.
-    pub case_sensitive: bool,
-    /// Local parts that exist without being listed (folded); `postmaster` always does.
-    pub always: Vec<Box<[u8]>>,
-    /// Take BATV tags off.
-    pub batv: bool,
-    /// A well-formed SRS address exists.
-    pub srs: bool,
-    /// What decides about who is in no list.
-    pub verify: Verify,
-    /// The backend that is asked; `None`: what the next hops say.
-    pub backend: Option<Box<str>>,
-    /// Whether recipients exist while the backend can't be asked; `None`: what the backend's own setting says.
-    pub unavailable_exists: Option<bool>,
-    /// Clients that are not checked elsewhere (`[skip]`) are not checked here either.
-    pub skip: bool,
-    /// The reply for who does not exist.
-    pub absent: Reply,
-    /// The reply when we can't tell.
-    pub unknown: Reply,
-}
-
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy {
-            subdomains: false,
-            same_as: None,
-            mode: Mode::Enforce,
-            delimiters: (*b"+").into(),
-            case_sensitive: false,
-            always: Vec::new(),
-            batv: true,
-            srs: false,
-            verify: Verify::List,
-            backend: None,
-            unavailable_exists: None,
-            skip: true,
-            absent: Reply::absent(),
-            unknown: Reply::unknown(),
-        }
-    }
-}
-
-/// Whether a domain's refusals are carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// They are.
-    #[default]
-    Enforce,
-    /// Everybody exists; who would have been refused is logged and counted.
-    Warn,
-    /// Everybody exists.
-    Off,
-}
-
-/// What decides about a recipient besides refusals that lists spell out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verify {
-    /// The lists: who is not in them does not exist.
-    #[default]
-    List,
-    /// The backend, for whom the lists do not settle.
-    Probe,
-    /// The lists, and for who is not in them the backend.
-    ListThenProbe,
-    /// Lists and backend: who is in a list must exist there, too.
-    Both,
-}
-
-/// Domains that share a policy.
-#[derive(Clone, Debug)]
-pub struct DomainGroup {
-    /// Folded names.
-    pub names: Vec<Box<[u8]>>,
-    /// What holds for them.
-    pub policy: Policy,
-}
+use crate::address::{self, Domain, NoAddress};
+use crate::verdict::Verdict;
 
 /// A source as the snapshot sees it.
 #[derive(Clone)]
@@ -130,13 +44,13 @@ impl Source {
 pub struct RelayDomain {
     /// Folded name.
     pub name: Box<[u8]>,
-    policy: u32,
+    pub(super) policy: u32,
     /// Where a name that is not listed here may be listed still: the main domain, or the parent.
-    next: Option<u32>,
+    pub(super) next: Option<u32>,
     /// Some content lists local parts as written, here or where the names go on.
-    keeps_case: bool,
+    pub(super) keeps_case: bool,
     /// Some content has a catch-all for it: without one none is looked for, and a miss costs one search in place of two.
-    catch_all: bool,
+    pub(super) catch_all: bool,
 }
 
 /// No number: this content does not name the domain.
@@ -144,12 +58,12 @@ const NOT_NAMED: u32 = u32::MAX;
 
 /// The immutable directory out of which every answer comes.
 pub struct Snapshot {
-    sources: Vec<Source>,
+    pub(super) sources: Vec<Source>,
     /// Contents of `sources`, highest priority first, what has vanished behind what is there; the number is the place in
     /// `sources`.
     contents: Vec<(usize, Arc<Content>)>,
-    key: HashKey,
-    domains: Vec<RelayDomain>,
+    pub(super) key: HashKey,
+    pub(super) domains: Vec<RelayDomain>,
     index: HashTable<u32>,
     /// For each domain, its number in each content.
     numbers: Vec<u32>,
@@ -159,13 +73,13 @@ pub struct Snapshot {
     /// All of our domains are known: what is none of them is foreign.
     domains_known: bool,
     /// Domains from an alias or a subdomain to the last that its names may be listed at. A circle ends there, too.
-    longest_chain: usize,
+    pub(super) longest_chain: usize,
     /// Some content has the shape at all.
-    any_domain: bool,
-    detail: bool,
-    catch_all: bool,
-    below: bool,
-    prefixes: Vec<u8>,
+    pub(super) any_domain: bool,
+    pub(super) detail: bool,
+    pub(super) catch_all: bool,
+    pub(super) below: bool,
+    pub(super) prefixes: Vec<u8>,
 }
 
 /// Space that look-ups use again and again, so that they need no allocation.
@@ -182,143 +96,6 @@ impl Scratch {
     /// A buffer for a domain to be folded into.
     pub fn domain_buffer(&mut self) -> &mut Vec<u8> {
         &mut self.domain
-    }
-}
-
-/// A step of the look-up, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Step {
-    /// Could it be an address at all?
-    Parse,
-    /// Is the domain ours?
-    Domain,
-    /// Is the recipient listed as it is?
-    Exact,
-    /// Does the name exist without being listed?
-    Always,
-    /// A tag was taken off, or is proof by itself.
-    Unwrap,
-    /// Listed without its detail, or by a detail wildcard.
-    Detail,
-    /// Listed for any domain.
-    AnyDomain,
-    /// A prefix wildcard.
-    Prefix,
-    /// The domain's catch-all.
-    CatchAll,
-    /// A catch-all of a parent domain.
-    Subdomains,
-    /// Nothing said anything: the domain's way to verify decides.
-    Verify,
-}
-
-impl Step {
-    /// The word for people and programs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Step::Parse => "parse",
-            Step::Domain => "domain",
-            Step::Exact => "exact",
-            Step::Always => "always",
-            Step::Unwrap => "unwrap",
-            Step::Detail => "detail",
-            Step::AnyDomain => "any-domain",
-            Step::Prefix => "prefix",
-            Step::CatchAll => "catch-all",
-            Step::Subdomains => "subdomains",
-            Step::Verify => "verify",
-        }
-    }
-}
-
-/// An entry that was found, and the place of its source in the snapshot's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit<'s> {
-    /// What it says.
-    pub entry: &'s Entry,
-    /// Whose entry it is: see [`Snapshot::sources`].
-    pub source: usize,
-}
-
-/// Hears of every step of a look-up. The unit type hears nothing and costs nothing.
-pub trait Trace {
-    /// `key` was looked for at `domain`, with this result.
-    fn step(&mut self, step: Step, key: &[u8], domain: &[u8], hit: Option<Hit<'_>>) {
-        let _ = (step, key, domain, hit);
-    }
-
-    /// Something that is no look-up: why an address is none of ours, a tag that was taken off.
-    fn note(&mut self, step: Step, text: &dyn std::fmt::Display) {
-        let _ = (step, text);
-    }
-}
-
-impl Trace for () {}
-
-/// The result of a look-up.
-#[derive(Clone, Copy, Debug)]
-pub struct Found<'s, 'k> {
-    /// What to answer.
-    pub verdict: Verdict,
-    /// The step that decided.
-    pub step: Step,
-    /// The entry that decided, if it was one.
-    pub hit: Option<Hit<'s>>,
-    /// What holds for the domain; `None` when it is not ours.
-    pub policy: Option<&'s Policy>,
-    /// The domain's place in [`Snapshot::domains`]; `None` when it is not ours.
-    pub domain: Option<u32>,
-    /// The address as it was looked for: local part (empty for a foreign one) and domain.
-    pub address: Option<(&'k [u8], &'k [u8])>,
-    /// What the verdict would be if the domain's refusals were carried out (`mode`).
-    pub enforced: Verdict,
-}
-
-impl<'s> Found<'s, '_> {
-    /// Whether the backend has the last word about this recipient.
-    pub fn wants_probe(&self) -> bool {
-        let Some(policy) = self.policy else { return false };
-        match policy.verify {
-            _ if policy.mode == Mode::Off => false,
-            Verify::List => false,
-            Verify::Probe | Verify::ListThenProbe => self.step == Step::Verify,
-            Verify::Both => self.enforced == Verdict::Exists && !matches!(self.step, Step::Always | Step::Unwrap),
-        }
-    }
-
-    /// The same with the backend's word.
-    pub fn verified(self, verdict: Verdict) -> Self {
-        let enforces = self.policy.is_none_or(|policy| policy.mode == Mode::Enforce);
-        Found {
-            verdict: if enforces { verdict } else { Verdict::Exists },
-            enforced: verdict,
-            step: Step::Verify,
-            ..self
-        }
-    }
-
-    /// The reply that refuses the recipient: the entry's own, else the domain's.
-    pub fn refusal(&self) -> Option<&'s Reply> {
-        match self.hit.map(|hit| hit.entry) {
-            Some(Entry::Refuse(Some(reply))) => Some(reply),
-            _ => self.policy.map(|policy| &policy.absent),
-        }
-    }
-
-    /// The reply that puts the client off.
-    pub fn deferral(&self) -> Option<&'s Reply> {
-        match self.hit.map(|hit| hit.entry) {
-            Some(Entry::Refuse(Some(reply))) if reply.is_temporary() => Some(reply),
-            _ => self.policy.map(|policy| &policy.unknown),
-        }
-    }
-
-    /// The list's own word for the recipient; empty without one.
-    pub fn value(&self) -> &'s [u8] {
-        match self.hit.map(|hit| hit.entry) {
-            Some(Entry::Accept { value } | Entry::Follow { value, .. }) => value,
-            _ => b"",
-        }
     }
 }
 
@@ -443,7 +220,7 @@ impl Snapshot {
         Some((at as u32, self.policy(&self.domains[at])))
     }
 
-    fn covering(&self, name: &[u8]) -> Option<usize> {
+    pub(super) fn covering(&self, name: &[u8]) -> Option<usize> {
         if let Some(at) = self.find_domain(name) {
             return Some(at);
         }
@@ -543,7 +320,7 @@ impl Snapshot {
 
     /// The entry of the highest source that has one; among equals a refusal wins, and one for good before one for now.
     #[inline]
-    fn best<'s>(&'s self, entry_in: impl Fn(usize, &'s Content) -> Option<&'s Entry>) -> Option<Hit<'s>> {
+    pub(super) fn best<'s>(&'s self, entry_in: impl Fn(usize, &'s Content) -> Option<&'s Entry>) -> Option<Hit<'s>> {
         let mut best: Option<Hit<'s>> = None;
         for (place, (source, content)) in self.contents.iter().enumerate() {
             if best.is_some_and(|best| self.sources[best.source].priority > self.sources[*source].priority) {
@@ -563,7 +340,7 @@ impl Snapshot {
 
     /// The entry for a key at one of our domains.
     #[inline]
-    fn best_at(&self, key: Key<'_>, domain: usize) -> Option<Hit<'_>> {
+    pub(super) fn best_at(&self, key: Key<'_>, domain: usize) -> Option<Hit<'_>> {
         let first = domain * self.contents.len();
         self.best(|place, content| {
             let number = self.numbers[first + place];
@@ -579,7 +356,7 @@ impl Snapshot {
     }
 
     /// The entry for a key at any domain.
-    fn best_anywhere(&self, lower: &[u8]) -> Option<Hit<'_>> {
+    pub(super) fn best_anywhere(&self, lower: &[u8]) -> Option<Hit<'_>> {
         let hash = LocalHash::of(lower, &self.key);
         self.best(|_, content| content.get(hash, ANY_DOMAIN, lower))
     }
@@ -670,342 +447,6 @@ impl Snapshot {
         let numbers = self.numbers.iter().skip(domain * self.contents.len());
         self.contents.iter().zip(numbers).any(|((_, content), &number)| test(content, DomainNumber(number)))
     }
-}
-
-/// A local part as it is looked for.
-#[derive(Clone, Copy)]
-struct Name<'l> {
-    lower: LocalPart<'l>,
-    /// As written, where some list keeps the case. One domain may and its alias may not: each is asked in its own way.
-    kept: Option<LocalPart<'l>>,
-}
-
-impl<'l> Name<'l> {
-    fn subaddresses(self, delimiters: &'l [u8]) -> impl Iterator<Item = (Name<'l>, &'l [u8])> {
-        let mut kept = self.kept.map(|kept| kept.subaddresses(delimiters));
-        self.lower.subaddresses(delimiters).map(move |(lower, detail)| {
-            let kept = kept.as_mut().and_then(|kept| kept.next()).map(|(base, _)| base);
-            (Name { lower, kept }, detail)
-        })
-    }
-
-    fn without_batv(self) -> Option<Name<'l>> {
-        let kept = self.kept.and_then(|kept| kept.without_batv());
-        Some(Name { lower: self.lower.without_batv()?, kept })
-    }
-}
-
-/// A (marked) local part under its hash.
-#[derive(Clone, Copy)]
-struct Key<'l> {
-    hash: LocalHash,
-    lower: &'l [u8],
-    kept: Option<(LocalHash, &'l [u8])>,
-}
-
-impl<'l> Key<'l> {
-    #[inline]
-    fn new(lower: &'l [u8], kept: Option<&'l [u8]>, key: &HashKey) -> Key<'l> {
-        let kept = kept.map(|kept| (LocalHash::of(kept, key), kept));
-        Key { hash: LocalHash::of(lower, key), lower, kept }
-    }
-
-    #[inline]
-    fn of(name: Name<'l>, key: &HashKey) -> Key<'l> {
-        Key::new(name.lower.bytes(), name.kept.map(|kept| kept.bytes()), key)
-    }
-}
-
-fn temporary(entry: &Entry) -> bool {
-    matches!(entry, Entry::Refuse(Some(reply)) if reply.is_temporary())
-}
-
-enum Decision<'s> {
-    Exists(Option<Hit<'s>>),
-    Refused(Hit<'s>),
-    NotListed,
-}
-
-/// Most catch-alls that lead to one another; what is longer is a ring.
-const MAX_FOLLOWED: usize = 8;
-
-/// Where a catch-all leads, in words.
-struct Renamed<'a>(&'a [u8]);
-
-impl std::fmt::Display for Renamed<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "whoever exists at {}; looking there", self.0.escape_ascii())
-    }
-}
-
-/// One look-up in a domain of ours.
-struct Search<'s, 'a, T> {
-    snapshot: &'s Snapshot,
-    /// Its place in the snapshot's list.
-    ours: usize,
-    policy: &'s Policy,
-    /// The domain that was asked for: ours, or one below it.
-    domain: Domain<'a>,
-    marked: &'a mut Vec<u8>,
-    kept: &'a mut Vec<u8>,
-    trace: &'a mut T,
-    /// Catch-alls that led here.
-    followed: usize,
-}
-
-impl<'s, T: Trace> Search<'s, '_, T> {
-    fn all_steps(&mut self, name: Name<'_>) -> (Step, Decision<'s>) {
-        if let Some(found) = self.named(name) {
-            return found;
-        }
-        let name = match self.unwrapped(name) {
-            Unwrapped::Proof => return (Step::Unwrap, Decision::Exists(None)),
-            Unwrapped::Plain(plain) => {
-                self.trace.note(Step::Unwrap, &"without its BATV tag");
-                if let Some(found) = self.named(plain) {
-                    return found;
-                }
-                plain
-            }
-            Unwrapped::NoTag => name,
-        };
-        if let Some(found) = self.without_detail(name) {
-            return found;
-        }
-        if self.snapshot.any_domain
-            && let Some(hit) = self.any_domain(name.lower)
-        {
-            return (Step::AnyDomain, decide(hit));
-        }
-        if let Some(hit) = self.prefix(name) {
-            return (Step::Prefix, decide(hit));
-        }
-        if let Some(hit) = self.catch_all(name.lower) {
-            return (Step::CatchAll, self.follow(name, hit));
-        }
-        if self.snapshot.below
-            && let Some(hit) = self.subdomains()
-        {
-            return (Step::Subdomains, decide(hit));
-        }
-        (Step::Verify, Decision::NotListed)
-    }
-
-    /// Whether a refusal stands, whatever a source of priority `missing` that was never read may say: it is about the very
-    /// address that was asked for, so that no other entry comes before it, and that source does not outrank it.
-    fn is_certain(&self, name: Name<'_>, hit: Hit<'_>, missing: i32) -> bool {
-        let snapshot = self.snapshot;
-        missing <= snapshot.sources[hit.source].priority
-            && *snapshot.domains[self.ours].name == *self.domain.bytes()
-            && snapshot.best_at(Key::of(name, &snapshot.key), self.ours) == Some(hit)
-    }
-
-    /// Listed as it is, or one of the names that exist always.
-    fn named(&mut self, name: Name<'_>) -> Option<(Step, Decision<'s>)> {
-        let hit = self.in_chain(Step::Exact, Key::of(name, &self.snapshot.key));
-        let lower = name.lower.bytes();
-        let postmaster = lower == b"postmaster";
-        match hit {
-            // An explicit refusal of postmaster is against RFC 5321, 4.5.1; the load has warned about it.
-            Some(hit) if hit.entry.accepts() || !postmaster => return Some((Step::Exact, decide(hit))),
-            _ => {}
-        }
-        if postmaster || self.policy.always.iter().any(|always| **always == *lower) {
-            self.trace.note(Step::Always, &"exists without being listed");
-            return Some((Step::Always, Decision::Exists(None)));
-        }
-        None
-    }
-
-    fn unwrapped<'l>(&mut self, name: Name<'l>) -> Unwrapped<'l> {
-        if self.policy.srs && name.lower.is_srs() {
-            self.trace.note(Step::Unwrap, &"a well-formed SRS address");
-            return Unwrapped::Proof;
-        }
-        match name.without_batv().filter(|_| self.policy.batv) {
-            Some(plain) => Unwrapped::Plain(plain),
-            None => Unwrapped::NoTag,
-        }
-    }
-
-    /// `user++@`, `user+*@`, then the base itself; longest base first. Without a detail only `user+*@`.
-    fn without_detail(&mut self, name: Name<'_>) -> Option<(Step, Decision<'s>)> {
-        if self.snapshot.detail
-            && let Some(hit) = self.marked(Step::Detail, mark::DETAIL, name)
-        {
-            return Some((Step::Detail, decide(hit)));
-        }
-        let delimiters = &self.policy.delimiters;
-        for (base, detail) in name.subaddresses(delimiters) {
-            if self.snapshot.detail {
-                if !detail.is_empty()
-                    && let Some(hit) = self.marked(Step::Detail, mark::DETAIL_REQUIRED, base)
-                {
-                    return Some((Step::Detail, decide(hit)));
-                }
-                if let Some(hit) = self.marked(Step::Detail, mark::DETAIL, base) {
-                    return Some((Step::Detail, decide(hit)));
-                }
-            }
-            match self.named(base) {
-                Some((Step::Always, decision)) => return Some((Step::Always, decision)),
-                Some((_, decision)) => return Some((Step::Detail, decision)),
-                None => {}
-            }
-        }
-        None
-    }
-
-    /// `user@`, with its detail and then without.
-    fn any_domain(&mut self, lower: LocalPart<'_>) -> Option<Hit<'s>> {
-        let delimiters = &self.policy.delimiters;
-        let bases = lower.subaddresses(delimiters).map(|(base, _)| base);
-        for base in std::iter::once(lower).chain(bases) {
-            let hit = self.snapshot.best_anywhere(base.bytes());
-            self.trace.step(Step::AnyDomain, base.bytes(), b"", hit);
-            if hit.is_some() {
-                return hit;
-            }
-        }
-        None
-    }
-
-    fn prefix(&mut self, name: Name<'_>) -> Option<Hit<'s>> {
-        let snapshot = self.snapshot;
-        let (lower, kept) = (name.lower.bytes(), name.kept.map(|kept| kept.bytes()));
-        for &len in &snapshot.prefixes {
-            let len = usize::from(len);
-            if len > lower.len().max(kept.map_or(0, <[u8]>::len)) {
-                continue;
-            }
-            let (lower, kept) = (lower.get(..len).unwrap_or(lower), kept.map(|kept| kept.get(..len).unwrap_or(kept)));
-            if let Some(hit) = self.marked_bytes(Step::Prefix, mark::PREFIX, lower, kept) {
-                return Some(hit);
-            }
-            set_marked(self.marked, mark::PREFIX, lower);
-            let hit = snapshot.best_anywhere(self.marked);
-            if hit.is_some() {
-                self.trace.step(Step::Prefix, self.marked, b"", hit);
-                return hit;
-            }
-        }
-        None
-    }
-
-    /// `++@domain` and `+*@domain` for who has a detail, then `@domain`.
-    fn catch_all(&mut self, lower: LocalPart<'_>) -> Option<Hit<'s>> {
-        let nobody = |search: &mut Self, mark| search.marked_bytes(Step::CatchAll, mark, b"", Some(b""));
-        if self.snapshot.detail {
-            let delimiters = &self.policy.delimiters;
-            if lower.subaddresses(delimiters).any(|(_, detail)| !detail.is_empty())
-                && let Some(hit) = nobody(self, mark::DETAIL_REQUIRED)
-            {
-                return Some(hit);
-            }
-            if let Some(hit) = nobody(self, mark::DETAIL) {
-                return Some(hit);
-            }
-        }
-        if !self.snapshot.catch_all {
-            return None;
-        }
-        self.in_chain(Step::CatchAll, Key::new(b"", Some(b""), &self.snapshot.key))
-    }
-
-    /// A catch-all that only renames the domain proves what is proved there.
-    fn follow(&mut self, name: Name<'_>, hit: Hit<'s>) -> Decision<'s> {
-        let Entry::Follow { domain, .. } = hit.entry else { return decide(hit) };
-        let snapshot = self.snapshot;
-        match snapshot.covering(domain) {
-            Some(ours) if self.followed < MAX_FOLLOWED => {
-                self.trace.note(Step::CatchAll, &Renamed(domain));
-                let mut there = Search {
-                    snapshot,
-                    ours,
-                    policy: snapshot.policy(&snapshot.domains[ours]),
-                    domain: Domain::as_folded(domain),
-                    marked: &mut *self.marked,
-                    kept: &mut *self.kept,
-                    trace: &mut *self.trace,
-                    followed: self.followed + 1,
-                };
-                match there.all_steps(name).1 {
-                    Decision::Exists(_) => Decision::Exists(Some(hit)),
-                    decision => decision,
-                }
-            }
-            // Somebody else's domain, or a ring: not ours to judge.
-            _ => Decision::Exists(Some(hit)),
-        }
-    }
-
-    /// `@.parent`, nearest parent first.
-    fn subdomains(&mut self) -> Option<Hit<'s>> {
-        let snapshot = self.snapshot;
-        let hash = LocalHash::of(b"", &snapshot.key);
-        for parent in self.domain.parents() {
-            self.marked.clear();
-            self.marked.push(b'.');
-            self.marked.extend_from_slice(parent.bytes());
-            let hit = snapshot.best(|_, content| content.get(hash, content.domain(self.marked)?, b""));
-            self.trace.step(Step::Subdomains, b"", self.marked, hit);
-            if hit.is_some() {
-                return hit;
-            }
-        }
-        None
-    }
-
-    fn marked(&mut self, step: Step, mark: u8, name: Name<'_>) -> Option<Hit<'s>> {
-        self.marked_bytes(step, mark, name.lower.bytes(), name.kept.map(|kept| kept.bytes()))
-    }
-
-    fn marked_bytes(&mut self, step: Step, mark: u8, lower: &[u8], kept: Option<&[u8]>) -> Option<Hit<'s>> {
-        let (mut marked, mut buffer) = (std::mem::take(self.marked), std::mem::take(self.kept));
-        set_marked(&mut marked, mark, lower);
-        let kept = kept.map(|kept| set_marked(&mut buffer, mark, kept));
-        let hit = self.in_chain(step, Key::new(&marked, kept, &self.snapshot.key));
-        (*self.marked, *self.kept) = (marked, buffer);
-        hit
-    }
-
-    /// The first domain of the chain (the domain itself, its parent or main domain) that has the key decides.
-    #[inline]
-    fn in_chain(&mut self, step: Step, key: Key<'_>) -> Option<Hit<'s>> {
-        let snapshot = self.snapshot;
-        let mut at = self.ours;
-        for _ in 0..snapshot.longest_chain {
-            let domain = &snapshot.domains[at];
-            let hit = if step == Step::CatchAll && key.lower.is_empty() && !domain.catch_all {
-                None
-            } else {
-                snapshot.best_at(key, at)
-            };
-            self.trace.step(step, key.kept.map_or(key.lower, |(_, kept)| kept), &domain.name, hit);
-            if hit.is_some() {
-                return hit;
-            }
-            at = domain.next? as usize;
-        }
-        None
-    }
-}
-
-fn set_marked<'b>(buffer: &'b mut Vec<u8>, mark: u8, local: &[u8]) -> &'b [u8] {
-    buffer.clear();
-    buffer.push(mark);
-    buffer.extend_from_slice(local);
-    buffer
-}
-
-enum Unwrapped<'l> {
-    NoTag,
-    Plain(Name<'l>),
-    Proof,
-}
-
-fn decide(hit: Hit<'_>) -> Decision<'_> {
-    if hit.entry.accepts() { Decision::Exists(Some(hit)) } else { Decision::Refused(hit) }
 }
 
 #[cfg(test)]

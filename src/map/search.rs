@@ -1,0 +1,346 @@
+//! The way of one address through a snapshot: the order of DESIGN, section 4, step by step.
+
+use super::HashKey;
+use super::content::mark;
+use super::found::{Hit, Step, Trace};
+use super::policy::Policy;
+use super::rule::Entry;
+use super::snapshot::Snapshot;
+use super::table::LocalHash;
+use crate::address::{Domain, LocalPart};
+
+/// A local part as it is looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Name<'l> {
+    pub(super) lower: LocalPart<'l>,
+    /// As written, where some list keeps the case. One domain may and its alias may not: each is asked in its own way.
+    pub(super) kept: Option<LocalPart<'l>>,
+}
+
+impl<'l> Name<'l> {
+    pub(super) fn subaddresses(self, delimiters: &'l [u8]) -> impl Iterator<Item = (Name<'l>, &'l [u8])> {
+        let mut kept = self.kept.map(|kept| kept.subaddresses(delimiters));
+        self.lower.subaddresses(delimiters).map(move |(lower, detail)| {
+            let kept = kept.as_mut().and_then(|kept| kept.next()).map(|(base, _)| base);
+            (Name { lower, kept }, detail)
+        })
+    }
+
+    pub(super) fn without_batv(self) -> Option<Name<'l>> {
+        let kept = self.kept.and_then(|kept| kept.without_batv());
+        Some(Name { lower: self.lower.without_batv()?, kept })
+    }
+}
+
+/// A (marked) local part under its hash.
+#[derive(Clone, Copy)]
+pub(super) struct Key<'l> {
+    pub(super) hash: LocalHash,
+    pub(super) lower: &'l [u8],
+    pub(super) kept: Option<(LocalHash, &'l [u8])>,
+}
+
+impl<'l> Key<'l> {
+    #[inline]
+    pub(super) fn new(lower: &'l [u8], kept: Option<&'l [u8]>, key: &HashKey) -> Key<'l> {
+        let kept = kept.map(|kept| (LocalHash::of(kept, key), kept));
+        Key { hash: LocalHash::of(lower, key), lower, kept }
+    }
+
+    #[inline]
+    pub(super) fn of(name: Name<'l>, key: &HashKey) -> Key<'l> {
+        Key::new(name.lower.bytes(), name.kept.map(|kept| kept.bytes()), key)
+    }
+}
+
+pub(super) fn temporary(entry: &Entry) -> bool {
+    matches!(entry, Entry::Refuse(Some(reply)) if reply.is_temporary())
+}
+
+pub(super) enum Decision<'s> {
+    Exists(Option<Hit<'s>>),
+    Refused(Hit<'s>),
+    NotListed,
+}
+
+/// Most catch-alls that lead to one another; what is longer is a ring.
+const MAX_FOLLOWED: usize = 8;
+
+/// Where a catch-all leads, in words.
+struct Renamed<'a>(&'a [u8]);
+
+impl std::fmt::Display for Renamed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "whoever exists at {}; looking there", self.0.escape_ascii())
+    }
+}
+
+/// One look-up in a domain of ours.
+pub(super) struct Search<'s, 'a, T> {
+    pub(super) snapshot: &'s Snapshot,
+    /// Its place in the snapshot's list.
+    pub(super) ours: usize,
+    pub(super) policy: &'s Policy,
+    /// The domain that was asked for: ours, or one below it.
+    pub(super) domain: Domain<'a>,
+    pub(super) marked: &'a mut Vec<u8>,
+    pub(super) kept: &'a mut Vec<u8>,
+    pub(super) trace: &'a mut T,
+    /// Catch-alls that led here.
+    pub(super) followed: usize,
+}
+
+impl<'s, T: Trace> Search<'s, '_, T> {
+    pub(super) fn all_steps(&mut self, name: Name<'_>) -> (Step, Decision<'s>) {
+        if let Some(found) = self.named(name) {
+            return found;
+        }
+        let name = match self.unwrapped(name) {
+            Unwrapped::Proof => return (Step::Unwrap, Decision::Exists(None)),
+            Unwrapped::Plain(plain) => {
+                self.trace.note(Step::Unwrap, &"without its BATV tag");
+                if let Some(found) = self.named(plain) {
+                    return found;
+                }
+                plain
+            }
+            Unwrapped::NoTag => name,
+        };
+        if let Some(found) = self.without_detail(name) {
+            return found;
+        }
+        if self.snapshot.any_domain
+            && let Some(hit) = self.any_domain(name.lower)
+        {
+            return (Step::AnyDomain, decide(hit));
+        }
+        if let Some(hit) = self.prefix(name) {
+            return (Step::Prefix, decide(hit));
+        }
+        if let Some(hit) = self.catch_all(name.lower) {
+            return (Step::CatchAll, self.follow(name, hit));
+        }
+        if self.snapshot.below
+            && let Some(hit) = self.subdomains()
+        {
+            return (Step::Subdomains, decide(hit));
+        }
+        (Step::Verify, Decision::NotListed)
+    }
+
+    /// Whether a refusal stands, whatever a source of priority `missing` that was never read may say: it is about the very
+    /// address that was asked for, so that no other entry comes before it, and that source does not outrank it.
+    pub(super) fn is_certain(&self, name: Name<'_>, hit: Hit<'_>, missing: i32) -> bool {
+        let snapshot = self.snapshot;
+        missing <= snapshot.sources[hit.source].priority
+            && *snapshot.domains[self.ours].name == *self.domain.bytes()
+            && snapshot.best_at(Key::of(name, &snapshot.key), self.ours) == Some(hit)
+    }
+
+    /// Listed as it is, or one of the names that exist always.
+    fn named(&mut self, name: Name<'_>) -> Option<(Step, Decision<'s>)> {
+        let hit = self.in_chain(Step::Exact, Key::of(name, &self.snapshot.key));
+        let lower = name.lower.bytes();
+        let postmaster = lower == b"postmaster";
+        match hit {
+            // An explicit refusal of postmaster is against RFC 5321, 4.5.1; the load has warned about it.
+            Some(hit) if hit.entry.accepts() || !postmaster => return Some((Step::Exact, decide(hit))),
+            _ => {}
+        }
+        if postmaster || self.policy.always.iter().any(|always| **always == *lower) {
+            self.trace.note(Step::Always, &"exists without being listed");
+            return Some((Step::Always, Decision::Exists(None)));
+        }
+        None
+    }
+
+    fn unwrapped<'l>(&mut self, name: Name<'l>) -> Unwrapped<'l> {
+        if self.policy.srs && name.lower.is_srs() {
+            self.trace.note(Step::Unwrap, &"a well-formed SRS address");
+            return Unwrapped::Proof;
+        }
+        match name.without_batv().filter(|_| self.policy.batv) {
+            Some(plain) => Unwrapped::Plain(plain),
+            None => Unwrapped::NoTag,
+        }
+    }
+
+    /// `user++@`, `user+*@`, then the base itself; longest base first. Without a detail only `user+*@`.
+    fn without_detail(&mut self, name: Name<'_>) -> Option<(Step, Decision<'s>)> {
+        if self.snapshot.detail
+            && let Some(hit) = self.marked(Step::Detail, mark::DETAIL, name)
+        {
+            return Some((Step::Detail, decide(hit)));
+        }
+        let delimiters = &self.policy.delimiters;
+        for (base, detail) in name.subaddresses(delimiters) {
+            if self.snapshot.detail {
+                if !detail.is_empty()
+                    && let Some(hit) = self.marked(Step::Detail, mark::DETAIL_REQUIRED, base)
+                {
+                    return Some((Step::Detail, decide(hit)));
+                }
+                if let Some(hit) = self.marked(Step::Detail, mark::DETAIL, base) {
+                    return Some((Step::Detail, decide(hit)));
+                }
+            }
+            match self.named(base) {
+                Some((Step::Always, decision)) => return Some((Step::Always, decision)),
+                Some((_, decision)) => return Some((Step::Detail, decision)),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// `user@`, with its detail and then without.
+    fn any_domain(&mut self, lower: LocalPart<'_>) -> Option<Hit<'s>> {
+        let delimiters = &self.policy.delimiters;
+        let bases = lower.subaddresses(delimiters).map(|(base, _)| base);
+        for base in std::iter::once(lower).chain(bases) {
+            let hit = self.snapshot.best_anywhere(base.bytes());
+            self.trace.step(Step::AnyDomain, base.bytes(), b"", hit);
+            if hit.is_some() {
+                return hit;
+            }
+        }
+        None
+    }
+
+    fn prefix(&mut self, name: Name<'_>) -> Option<Hit<'s>> {
+        let snapshot = self.snapshot;
+        let (lower, kept) = (name.lower.bytes(), name.kept.map(|kept| kept.bytes()));
+        for &len in &snapshot.prefixes {
+            let len = usize::from(len);
+            if len > lower.len().max(kept.map_or(0, <[u8]>::len)) {
+                continue;
+            }
+            let (lower, kept) = (lower.get(..len).unwrap_or(lower), kept.map(|kept| kept.get(..len).unwrap_or(kept)));
+            if let Some(hit) = self.marked_bytes(Step::Prefix, mark::PREFIX, lower, kept) {
+                return Some(hit);
+            }
+            set_marked(self.marked, mark::PREFIX, lower);
+            let hit = snapshot.best_anywhere(self.marked);
+            if hit.is_some() {
+                self.trace.step(Step::Prefix, self.marked, b"", hit);
+                return hit;
+            }
+        }
+        None
+    }
+
+    /// `++@domain` and `+*@domain` for who has a detail, then `@domain`.
+    fn catch_all(&mut self, lower: LocalPart<'_>) -> Option<Hit<'s>> {
+        let nobody = |search: &mut Self, mark| search.marked_bytes(Step::CatchAll, mark, b"", Some(b""));
+        if self.snapshot.detail {
+            let delimiters = &self.policy.delimiters;
+            if lower.subaddresses(delimiters).any(|(_, detail)| !detail.is_empty())
+                && let Some(hit) = nobody(self, mark::DETAIL_REQUIRED)
+            {
+                return Some(hit);
+            }
+            if let Some(hit) = nobody(self, mark::DETAIL) {
+                return Some(hit);
+            }
+        }
+        if !self.snapshot.catch_all {
+            return None;
+        }
+        self.in_chain(Step::CatchAll, Key::new(b"", Some(b""), &self.snapshot.key))
+    }
+
+    /// A catch-all that only renames the domain proves what is proved there.
+    fn follow(&mut self, name: Name<'_>, hit: Hit<'s>) -> Decision<'s> {
+        let Entry::Follow { domain, .. } = hit.entry else { return decide(hit) };
+        let snapshot = self.snapshot;
+        match snapshot.covering(domain) {
+            Some(ours) if self.followed < MAX_FOLLOWED => {
+                self.trace.note(Step::CatchAll, &Renamed(domain));
+                let mut there = Search {
+                    snapshot,
+                    ours,
+                    policy: snapshot.policy(&snapshot.domains[ours]),
+                    domain: Domain::as_folded(domain),
+                    marked: &mut *self.marked,
+                    kept: &mut *self.kept,
+                    trace: &mut *self.trace,
+                    followed: self.followed + 1,
+                };
+                match there.all_steps(name).1 {
+                    Decision::Exists(_) => Decision::Exists(Some(hit)),
+                    decision => decision,
+                }
+            }
+            // Somebody else's domain, or a ring: not ours to judge.
+            _ => Decision::Exists(Some(hit)),
+        }
+    }
+
+    /// `@.parent`, nearest parent first.
+    fn subdomains(&mut self) -> Option<Hit<'s>> {
+        let snapshot = self.snapshot;
+        let hash = LocalHash::of(b"", &snapshot.key);
+        for parent in self.domain.parents() {
+            self.marked.clear();
+            self.marked.push(b'.');
+            self.marked.extend_from_slice(parent.bytes());
+            let hit = snapshot.best(|_, content| content.get(hash, content.domain(self.marked)?, b""));
+            self.trace.step(Step::Subdomains, b"", self.marked, hit);
+            if hit.is_some() {
+                return hit;
+            }
+        }
+        None
+    }
+
+    fn marked(&mut self, step: Step, mark: u8, name: Name<'_>) -> Option<Hit<'s>> {
+        self.marked_bytes(step, mark, name.lower.bytes(), name.kept.map(|kept| kept.bytes()))
+    }
+
+    fn marked_bytes(&mut self, step: Step, mark: u8, lower: &[u8], kept: Option<&[u8]>) -> Option<Hit<'s>> {
+        let (mut marked, mut buffer) = (std::mem::take(self.marked), std::mem::take(self.kept));
+        set_marked(&mut marked, mark, lower);
+        let kept = kept.map(|kept| set_marked(&mut buffer, mark, kept));
+        let hit = self.in_chain(step, Key::new(&marked, kept, &self.snapshot.key));
+        (*self.marked, *self.kept) = (marked, buffer);
+        hit
+    }
+
+    /// The first domain of the chain (the domain itself, its parent or main domain) that has the key decides.
+    #[inline]
+    fn in_chain(&mut self, step: Step, key: Key<'_>) -> Option<Hit<'s>> {
+        let snapshot = self.snapshot;
+        let mut at = self.ours;
+        for _ in 0..snapshot.longest_chain {
+            let domain = &snapshot.domains[at];
+            let hit = if step == Step::CatchAll && key.lower.is_empty() && !domain.catch_all {
+                None
+            } else {
+                snapshot.best_at(key, at)
+            };
+            self.trace.step(step, key.kept.map_or(key.lower, |(_, kept)| kept), &domain.name, hit);
+            if hit.is_some() {
+                return hit;
+            }
+            at = domain.next? as usize;
+        }
+        None
+    }
+}
+
+fn set_marked<'b>(buffer: &'b mut Vec<u8>, mark: u8, local: &[u8]) -> &'b [u8] {
+    buffer.clear();
+    buffer.push(mark);
+    buffer.extend_from_slice(local);
+    buffer
+}
+
+enum Unwrapped<'l> {
+    NoTag,
+    Plain(Name<'l>),
+    Proof,
+}
+
+pub(super) fn decide(hit: Hit<'_>) -> Decision<'_> {
+    if hit.entry.accepts() { Decision::Exists(Some(hit)) } else { Decision::Refused(hit) }
+}
