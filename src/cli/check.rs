@@ -12,7 +12,7 @@ use super::text::{self, Style};
 use super::{Failure, diff, exit};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::map::Snapshot;
-use crate::reload::{Catalog, FileReport, Report, SourceReport};
+use crate::reload::{self, Catalog, FileReport, Report, SourceReport};
 use crate::resolve::Directory;
 
 /// Most domains of a list that are shown by name.
@@ -88,6 +88,8 @@ struct Checked {
     report: Report,
     /// Of each source.
     domains: Vec<DomainCounts>,
+    /// What is odd about a source, or about all of them.
+    odd: Vec<(Option<usize>, String)>,
     /// The files of the configuration.
     files: Vec<PathBuf>,
 }
@@ -132,7 +134,7 @@ impl Checked {
     fn new(config: &Config, directory: &Directory, report: Report) -> Checked {
         let snapshot = directory.snapshot();
         let domains = (0..report.sources.len()).map(|source| DomainCounts::new(snapshot, source)).collect();
-        Checked { report, domains, files: config.files.clone() }
+        Checked { report, domains, odd: reload::lint(snapshot), files: config.files.clone() }
     }
 
     /// What would be told in the log as well: lists that would not be taken, and lines that can't be understood.
@@ -140,20 +142,30 @@ impl Checked {
         self.report.errors().count() + self.report.faults()
     }
 
+    fn odd(&self, source: Option<usize>) -> impl Iterator<Item = &str> {
+        self.odd.iter().filter(move |(of, _)| *of == source).map(|(_, text)| text.as_str())
+    }
+
     fn text(&self, style: Style) -> String {
         let mut out = String::new();
         for (at, file) in self.files.iter().enumerate() {
             let _ = writeln!(out, "{}{}", if at == 0 { "configuration " } else { "  includes " }, file.display());
         }
-        for (source, domains) in self.report.sources.iter().zip(&self.domains) {
+        for (number, (source, domains)) in self.report.sources.iter().zip(&self.domains).enumerate() {
             if !out.is_empty() {
                 out.push('\n');
             }
             source_text(source, domains, style, &mut out);
+            for text in self.odd(Some(number)) {
+                let _ = writeln!(out, "  {:<11} {}", "odd", style.odd(text));
+            }
         }
         for file in &self.report.files {
             out.push('\n');
             file_text(file, style, &mut out);
+        }
+        for text in self.odd(None) {
+            let _ = writeln!(out, "\n{}", style.odd(text));
         }
         let report = &self.report;
         let what =
@@ -174,14 +186,16 @@ impl Checked {
 
     fn to_json(&self) -> Value {
         let report = &self.report;
-        let sources = report.sources.iter().zip(&self.domains).map(|(source, domains)| {
+        let sources = report.sources.iter().zip(&self.domains).enumerate().map(|(number, (source, domains))| {
             let mut value = source.to_json();
             value["domains"] = json!(domains.ours);
             value["foreign_domains"] = json!(domains.foreign);
+            value["odd"] = self.odd(Some(number)).collect();
             value
         });
         json!({
             "good": self.problems() == 0,
+            "odd": self.odd(None).collect::<Vec<_>>(),
             "configuration_files": self.files.iter().map(|file| file.to_string_lossy()).collect::<Vec<_>>(),
             "recipients": report.recipients,
             "domains": report.domains,
