@@ -12,15 +12,13 @@ use crate::source::Format;
 
 /// What a key can't do yet.
 struct Later {
-    /// `section.key`, `key` at the top of the file, or `section.*`.
+    /// `section.key`, or `key` at the top of the file.
     key: &'static str,
     today: Today,
 }
 
 /// What a key can do today.
 enum Today {
-    /// Nothing.
-    Nothing,
     /// These values mean what the program does anyway.
     Words(&'static [&'static str]),
     /// The formats that there are readers for.
@@ -30,15 +28,10 @@ enum Today {
 impl Today {
     fn words(&self) -> Vec<&'static str> {
         match self {
-            Today::Nothing => Vec::new(),
             Today::Words(words) => words.to_vec(),
             Today::Formats => FORMATS.into_iter().filter(|w| *w == "auto" || w.parse::<Format>().is_ok()).collect(),
         }
     }
-}
-
-const fn all(key: &'static str) -> Later {
-    Later { key, today: Today::Nothing }
 }
 
 const fn but(key: &'static str, today: &'static [&'static str]) -> Later {
@@ -80,7 +73,6 @@ impl Setting {
     fn is(&self, later: &Later) -> bool {
         match later.key.split_once('.') {
             None => self.section.is_empty() && self.key == later.key,
-            Some((section, "*")) => self.section == section,
             Some((section, key)) => self.section == section && self.key == key,
         }
     }
@@ -109,14 +101,9 @@ pub(super) fn not_yet(settings: &[Setting], map: &SourceMap) -> Vec<NotYet> {
             "listen" | "source" | "domain" | "backend" | "map" => format!("[[{}]] {}", setting.section, setting.key),
             section => format!("[{section}] {}", setting.key),
         };
-        let text = match today.as_slice() {
-            [] => format!("{name}: needs a later version of rcptmapd; take it out until then"),
-            today => {
-                let today: Vec<String> = today.iter().map(|t| format!("{t:?}")).collect();
-                let (value, today) = (value.escape_debug(), today.join(", "));
-                format!("{name} = \"{value}\": needs a later version of rcptmapd; today it can be {today}")
-            }
-        };
+        let today: Vec<String> = today.iter().map(|t| format!("{t:?}")).collect();
+        let (value, today) = (value.escape_debug(), today.join(", "));
+        let text = format!("{name} = \"{value}\": needs a later version of rcptmapd; today it can be {today}");
         let key = if setting.section.is_empty() {
             setting.key.clone()
         } else {
@@ -149,10 +136,8 @@ pub fn keys() -> Vec<String> {
     for section in &sections {
         for key in section.keys {
             let is_section = section.name.is_empty() && sections.iter().any(|s| s.name == *key);
-            let setting = Setting { section: section.name, key: (*key).to_owned(), values: Vec::new(), offset: 0 };
-            let waits = LATER.iter().any(|l| setting.is(l) && matches!(l.today, Today::Nothing));
-            if !is_section && !waits {
-                keys.push(if section.name.is_empty() { setting.key } else { format!("{}.{key}", section.name) });
+            if !is_section {
+                keys.push(if section.name.is_empty() { (*key).to_owned() } else { format!("{}.{key}", section.name) });
             }
         }
     }
@@ -169,7 +154,7 @@ mod tests {
         for later in LATER {
             let (section, key) = later.key.split_once('.').unwrap_or(("", later.key));
             let section = sections.iter().find(|s| s.name == section).unwrap_or_else(|| panic!("{}", later.key));
-            assert!(key == "*" || section.keys.contains(&key), "{}", later.key);
+            assert!(section.keys.contains(&key), "{}", later.key);
         }
     }
 }
