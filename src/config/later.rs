@@ -12,7 +12,7 @@ use crate::source::Format;
 
 /// What a key can't do yet.
 struct Later {
-    /// `section.key`, `key` at the top of the file, or `section.*`.
+    /// `section.key`, or `key` at the top of the file.
     key: &'static str,
     today: Today,
 }
@@ -73,7 +73,6 @@ impl Setting {
     fn is(&self, later: &Later) -> bool {
         match later.key.split_once('.') {
             None => self.section.is_empty() && self.key == later.key,
-            Some((section, "*")) => self.section == section,
             Some((section, key)) => self.section == section && self.key == key,
         }
     }
@@ -102,14 +101,9 @@ pub(super) fn not_yet(settings: &[Setting], map: &SourceMap) -> Vec<NotYet> {
             "listen" | "source" | "domain" | "backend" | "map" => format!("[[{}]] {}", setting.section, setting.key),
             section => format!("[{section}] {}", setting.key),
         };
-        let text = match today.as_slice() {
-            [] => format!("{name}: needs a later version of rcptmapd; take it out until then"),
-            today => {
-                let today: Vec<String> = today.iter().map(|t| format!("{t:?}")).collect();
-                let (value, today) = (value.escape_debug(), today.join(", "));
-                format!("{name} = \"{value}\": needs a later version of rcptmapd; today it can be {today}")
-            }
-        };
+        let today: Vec<String> = today.iter().map(|t| format!("{t:?}")).collect();
+        let (value, today) = (value.escape_debug(), today.join(", "));
+        let text = format!("{name} = \"{value}\": needs a later version of rcptmapd; today it can be {today}");
         let key = if setting.section.is_empty() {
             setting.key.clone()
         } else {
@@ -160,7 +154,7 @@ mod tests {
         for later in LATER {
             let (section, key) = later.key.split_once('.').unwrap_or(("", later.key));
             let section = sections.iter().find(|s| s.name == section).unwrap_or_else(|| panic!("{}", later.key));
-            assert!(key == "*" || section.keys.contains(&key), "{}", later.key);
+            assert!(section.keys.contains(&key), "{}", later.key);
         }
     }
 }
