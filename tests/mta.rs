@@ -149,6 +149,61 @@ mod clients {
     }
 }
 
+/// The whole chain: a sender, a real gateway, the daemon, a real mailbox server behind it.
+mod backends {
+    use super::e2e::backends::{Backend, DOMAIN, Kind};
+    use super::e2e::poll_until;
+    use super::{Session, Unix, Wiring, World};
+
+    /// Who exists gets mail, who doesn't is refused; while the backend is down nobody is, and who was known is still.
+    fn behind_postfix(kind: Kind) {
+        let Some(packages) = kind.packages().root() else { return };
+        let Some(mut world) = World::start(Wiring::PostfixRelayRecipients, Unix) else { return };
+        let mut backend = Backend::start(kind, &packages);
+        world.files.configure(&kind.configuration());
+        world.start_daemon();
+        let words = world.words;
+        let at = |name: &str| format!("{name}@{DOMAIN}");
+        let ask = |name: &str| Session::open().rcpt(&at(name));
+
+        let mut both = Session::open();
+        for _ in 0..2 {
+            assert_eq!(both.rcpt(&at("anna")), (words.accepted)(&at("anna")));
+            assert_eq!(both.rcpt(&at("nobody")), (words.refused)(&at("nobody")));
+        }
+
+        backend.stop();
+        assert_eq!(ask("anna"), (words.accepted)(&at("anna")), "known before");
+        assert_eq!(ask("nobody"), (words.refused)(&at("nobody")), "known before");
+        for name in ["bert", "nemo"] {
+            assert_eq!(ask(name), (words.no_list)(&at(name)), "nobody can tell");
+        }
+
+        backend.start_again();
+        poll_until("the backend is asked again", || ask("bert") == (words.accepted)(&at("bert")));
+        assert_eq!(ask("cora"), (words.accepted)(&at("cora")));
+        for name in ["nemo", "nobody"] {
+            assert_eq!(ask(name), (words.refused)(&at(name)));
+        }
+        assert_eq!(ask("anna"), (words.accepted)(&at("anna")));
+    }
+
+    #[test]
+    fn postfix_virtual_mailboxes() {
+        behind_postfix(Kind::Postfix);
+    }
+
+    #[test]
+    fn exim() {
+        behind_postfix(Kind::Exim);
+    }
+
+    #[test]
+    fn dovecot_lmtp() {
+        behind_postfix(Kind::Dovecot);
+    }
+}
+
 /// Whom Postfix calls authenticated is not checked, nor is a listed network that it is told of by XCLIENT.
 fn xclient(wiring: Wiring) {
     let Some(world) = World::start_with_daemon(wiring, Unix) else { return };

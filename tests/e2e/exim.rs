@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::chown;
 use std::path::Path;
 
@@ -38,6 +39,56 @@ acl_check_rcpt:
   accept
 ";
 
+/// As a mailbox server: it verifies recipients by its router, and drops what it gets.
+fn store_configuration(address: Ipv4Addr, domain: &str, mailboxes: &[&str]) -> String {
+    format!(
+        "\
+primary_hostname = {domain}
+domainlist local_domains = {domain}
+local_interfaces = {address}
+daemon_smtp_ports = 25
+log_file_path = syslog
+host_lookup =
+rfc1413_hosts =
+tls_advertise_hosts =
+keep_environment =
+acl_smtp_rcpt = acl_check_rcpt
+
+begin acl
+
+acl_check_rcpt:
+  require message = 550 5.7.1 relay not permitted
+          domains = +local_domains
+  require verify = recipient
+  accept
+
+begin routers
+
+mailboxes:
+  driver = redirect
+  domains = +local_domains
+  local_parts = {}
+  data = :blackhole:
+",
+        mailboxes.join(" : ")
+    )
+}
+
+/// Writes the configuration of a mailbox server and its spool below `dir`, and mounts them.
+pub fn lay_out_store(
+    root: &mut Root,
+    dir: &Path,
+    address: Ipv4Addr,
+    domain: &str,
+    mailboxes: &[&str],
+) -> io::Result<()> {
+    let etc = dir.join("exim4");
+    fs::create_dir(&etc)?;
+    fs::write(etc.join("exim4.conf"), store_configuration(address, domain, mailboxes))?;
+    root.mount(&etc, "/etc/exim4");
+    spool(root, dir)
+}
+
 /// Writes configuration and spool below `dir`, and mounts them.
 pub fn lay_out(root: &mut Root, dir: &Path, macros: &str, acl: &str) -> io::Result<()> {
     let etc = dir.join("exim4");
@@ -46,6 +97,11 @@ pub fn lay_out(root: &mut Root, dir: &Path, macros: &str, acl: &str) -> io::Resu
     fs::write(etc.join("exim4.conf.localmacros"), macros)?;
     fs::write(etc.join("rcptmapd.acl"), acl)?;
     root.mount(&etc, "/etc/exim4");
+    spool(root, dir)
+}
+
+/// Makes the folders that it writes to.
+fn spool(root: &mut Root, dir: &Path) -> io::Result<()> {
     for inside in ["/var/spool/exim4", "/var/log/exim4"] {
         let outside = dir.join(inside.replace('/', "_"));
         fs::create_dir(&outside)?;

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub mod backends;
 pub mod daemon;
 pub mod exim;
 pub mod network;

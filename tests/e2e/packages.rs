@@ -20,6 +20,10 @@ pub const POSTFIX_ID: u32 = 901;
 pub const POSTDROP_ID: u32 = 902;
 /// Exim's account.
 pub const EXIM_ID: u32 = 903;
+/// Dovecot's account.
+pub const DOVECOT_ID: u32 = 905;
+/// Dovecot's account for what strangers talk to.
+const DOVENULL_ID: u32 = 906;
 /// sendmail's unprivileged account.
 const SMMSP_ID: u32 = 904;
 
@@ -52,6 +56,13 @@ pub const SENDMAIL: Packages = Packages {
     name: "sendmail",
     packages: &["sendmail-bin", "sendmail-cf", "m4", "dash", "coreutils", "sed"],
     mount_points: &["etc/mail", "var/spool/mqueue"],
+};
+
+/// Dovecot with LMTP: a backend only.
+pub const DOVECOT: Packages = Packages {
+    name: "dovecot",
+    packages: &["dovecot-core", "dovecot-lmtpd", "dash"],
+    mount_points: &["etc/dovecot", "var/lib/dovecot"],
 };
 
 impl Packages {
@@ -196,6 +207,8 @@ fn accounts(root: &Path) -> std::io::Result<()> {
              postfix:x:{POSTFIX_ID}:{POSTFIX_ID}::/var/spool/postfix:/usr/sbin/nologin\n\
              Debian-exim:x:{EXIM_ID}:{EXIM_ID}::/var/spool/exim4:/usr/sbin/nologin\n\
              smmsp:x:{SMMSP_ID}:{SMMSP_ID}::/var/lib/sendmail:/usr/sbin/nologin\n\
+             dovecot:x:{DOVECOT_ID}:{DOVECOT_ID}::/nonexistent:/usr/sbin/nologin\n\
+             dovenull:x:{DOVENULL_ID}:{DOVENULL_ID}::/nonexistent:/usr/sbin/nologin\n\
              nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n"
         ),
     )?;
@@ -203,7 +216,8 @@ fn accounts(root: &Path) -> std::io::Result<()> {
         etc.join("group"),
         format!(
             "root:x:0:\ndaemon:x:1:\nmail:x:8:\npostfix:x:{POSTFIX_ID}:\npostdrop:x:{POSTDROP_ID}:\n\
-             Debian-exim:x:{EXIM_ID}:\nsmmsp:x:{SMMSP_ID}:\nnogroup:x:65534:\n"
+             Debian-exim:x:{EXIM_ID}:\nsmmsp:x:{SMMSP_ID}:\ndovecot:x:{DOVECOT_ID}:\n\
+             dovenull:x:{DOVENULL_ID}:\nnogroup:x:65534:\n"
         ),
     )?;
     fs::write(etc.join("hosts"), "127.0.0.1 gateway.example.net gateway localhost\n")?;
