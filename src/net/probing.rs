@@ -313,10 +313,13 @@ impl Prober for Asking<'_> {
     }
 }
 
+/// A name, and its addresses or why there are none.
+type Resolved = (Box<str>, Result<Vec<IpAddr>, String>);
+
 /// Names to addresses, on a thread of its own: the system's resolver blocks.
 struct Resolver {
     names: Sender<Box<str>>,
-    found: Receiver<(Box<str>, Result<Vec<IpAddr>, String>)>,
+    found: Receiver<Resolved>,
 }
 
 impl Resolver {
