@@ -274,6 +274,20 @@ fn what_waits_for_a_later_version_is_refused_by_load() {
     assert_eq!(error.to_string(), format!("{}:4: {said}", path.display()));
 }
 
+#[test]
+fn starttls_needs_a_program_that_was_built_with_it() {
+    for (tls, is_taken) in
+        [("off", true), ("opportunistic", cfg!(feature = "tls")), ("required", cfg!(feature = "tls"))]
+    {
+        let config = good(&format!("[[backend]]\nname = \"hub\"\nservers = [\"192.0.2.1:25\"]\ntls = \"{tls}\"\n"));
+        let said = config.supported().map_err(|e| e.to_string());
+        let refusal = format!(
+            "rcptmapd.toml:4: [[backend]] tls = \"{tls}\": this rcptmapd was built without \"tls\"; it can be \"off\" here"
+        );
+        assert_eq!(said, if is_taken { Ok(()) } else { Err(refusal) });
+    }
+}
+
 /// The shipped example, and the same with every setting in it switched on.
 fn example() -> (String, String) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/rcptmapd.toml");

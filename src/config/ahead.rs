@@ -85,9 +85,10 @@ words! {
     Tls {
         /// Never.
         Off = "off",
-        /// Where it is offered.
+        /// Where it is offered, with any certificate; in the clear for a while after a failed handshake.
         Opportunistic = "opportunistic",
-        /// Always, with a certificate that proves the name.
+        /// Always, with a certificate that proves the name or address of the server, by an authority that the system
+        /// trusts, or one in the file that the environment variable `SSL_CERT_FILE` names.
         Required = "required",
     }
 }

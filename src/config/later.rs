@@ -1,4 +1,4 @@
-//! Settings that the program does not act on yet. They are read and checked like all others, and then refused, so that
+//! Settings that the program does not act on yet, or not as it was built. They are read and checked like all others, and then refused, so that
 //! nobody believes in a setting that does nothing.
 //!
 //! What arrives is taken out of [`LATER`]; nothing else has to change.
@@ -23,12 +23,15 @@ enum Today {
     Words(&'static [&'static str]),
     /// The formats that there are readers for.
     Formats,
+    /// These values, in a program that was built without the feature.
+    #[cfg_attr(feature = "tls", allow(dead_code))]
+    Without(&'static str, &'static [&'static str]),
 }
 
 impl Today {
     fn words(&self) -> Vec<&'static str> {
         match self {
-            Today::Words(words) => words.to_vec(),
+            Today::Words(words) | Today::Without(_, words) => words.to_vec(),
             Today::Formats => FORMATS.into_iter().filter(|w| *w == "auto" || w.parse::<Format>().is_ok()).collect(),
         }
     }
@@ -42,7 +45,8 @@ const fn but(key: &'static str, today: &'static [&'static str]) -> Later {
 const LATER: &[Later] = &[
     but("log.addresses", &["plain"]),
     Later { key: "source.format", today: Today::Formats },
-    but("backend.tls", &["off"]),
+    #[cfg(not(feature = "tls"))]
+    Later { key: "backend.tls", today: Today::Without("tls", &["off"]) },
     but("map.format", &["auto"]),
 ];
 
@@ -103,7 +107,12 @@ pub(super) fn not_yet(settings: &[Setting], map: &SourceMap) -> Vec<NotYet> {
         };
         let today: Vec<String> = today.iter().map(|t| format!("{t:?}")).collect();
         let (value, today) = (value.escape_debug(), today.join(", "));
-        let text = format!("{name} = \"{value}\": needs a later version of rcptmapd; today it can be {today}");
+        let text = match later.today {
+            Today::Without(feature, _) => {
+                format!("{name} = \"{value}\": this rcptmapd was built without \"{feature}\"; it can be {today} here")
+            }
+            _ => format!("{name} = \"{value}\": needs a later version of rcptmapd; today it can be {today}"),
+        };
         let key = if setting.section.is_empty() {
             setting.key.clone()
         } else {

@@ -16,6 +16,11 @@ mod session;
 mod spared;
 mod stream;
 mod timer;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod token;
 mod watch;
 

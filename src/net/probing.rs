@@ -14,8 +14,9 @@ use mio::{Interest, Registry};
 use slab::Slab;
 
 use super::stream::Stream;
+use super::tls::{Client, Tunnel};
 use super::token::{GENERATION_MASK, SessionId, Subject};
-use crate::config::{Backend, Config, Unavailable};
+use crate::config::{Backend, Config, Tls, Unavailable};
 use crate::map::{HashKey, RelayDomain, Scratch};
 use crate::probe::cache::{Cache, Epoch};
 use crate::probe::hop::HopConfig;
@@ -42,6 +43,7 @@ pub struct Probing {
     by_link: HashMap<LinkId, usize>,
     generation: u32,
     resolver: Resolver,
+    tls: Client,
     ways: Ways,
     key: Vec<u8>,
 }
@@ -51,6 +53,8 @@ struct Upstream {
     generation: u32,
     stream: Stream,
     connected: bool,
+    /// After STARTTLS.
+    tunnel: Option<Tunnel>,
     output: Vec<u8>,
 }
 
@@ -76,6 +80,7 @@ impl Probing {
             by_link: HashMap::new(),
             generation: 0,
             resolver: Resolver::start(wake)?,
+            tls: Client::new(),
             ways: Ways::default(),
             key: Vec::new(),
         })
@@ -86,6 +91,7 @@ impl Probing {
         let routes = directory.routes();
         self.scheduler.cache().set_lives(config.cache.clone());
         self.scheduler.set_clock(now, epoch());
+        self.tls.configure(config.backends.iter().any(|backend| backend.tls == Tls::Required));
         let host_name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
         let host_name = host_name.unwrap_or_else(|_| "localhost".to_owned());
         let mut names: Vec<Box<str>> = Vec::new();
@@ -182,7 +188,11 @@ impl Probing {
     fn read(&mut self, slot: usize, link: LinkId, buffer: &mut [u8], now: Instant) {
         loop {
             let Some(upstream) = self.upstreams.get_mut(slot) else { return };
-            match upstream.stream.read(buffer) {
+            let read = upstream.read(buffer);
+            if upstream.tunnel.as_mut().is_some_and(Tunnel::established) {
+                self.scheduler.handle_tls_established(link, now);
+            }
+            match read {
                 Ok(0) => return self.scheduler.handle_close(link, &Hangup::Closed, now),
                 Ok(read) => self.scheduler.handle_input(link, &buffer[..read], now),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
@@ -212,13 +222,20 @@ impl Probing {
                         self.scheduler.handle_close(link, &hangup(&error), now);
                     }
                 }
-                // Config::supported refuses `tls`, so that no probe asks for it.
-                Command::StartTls { link, .. } => {
-                    self.scheduler.handle_close(link, &Hangup::Error("TLS is not built in".into()), now);
+                Command::StartTls { link, name, verify } => {
+                    let begun =
+                        self.by_link.get(&link).and_then(|&slot| self.upstreams.get_mut(slot)).map(|upstream| {
+                            upstream.tunnel = Some(self.tls.begin(name.as_deref(), verify)?);
+                            upstream.flush()
+                        });
+                    if let Some(Err(error)) = begun {
+                        self.scheduler.handle_close(link, &hangup(&error), now);
+                    }
                 }
                 Command::Close(link) => {
-                    if let Some(slot) = self.by_link.remove(&link) {
-                        self.upstreams.try_remove(slot);
+                    let slot = self.by_link.remove(&link);
+                    if let Some(upstream) = slot.and_then(|slot| self.upstreams.try_remove(slot)) {
+                        upstream.close();
                     }
                 }
                 Command::Deliver(ticket, Answer { verdict, .. }) => answers.push((session(ticket), verdict)),
@@ -243,13 +260,29 @@ impl Probing {
         let id = SessionId { slot: entry.key() as u32, generation };
         registry.register(&mut stream, Subject::Upstream(id).token(), Interest::READABLE | Interest::WRITABLE)?;
         self.by_link.insert(link, entry.key());
-        entry.insert(Upstream { link, generation, stream, connected: false, output: Vec::new() });
+        entry.insert(Upstream { link, generation, stream, connected: false, tunnel: None, output: Vec::new() });
         Ok(())
     }
 }
 
 impl Upstream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tunnel {
+            Some(tunnel) => tunnel.read(&mut self.stream, buffer),
+            None => self.stream.read(buffer),
+        }
+    }
+
+    fn close(mut self) {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.close(&mut self.stream);
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
+        if let Some(tunnel) = &mut self.tunnel {
+            return tunnel.write(&mut self.stream, &mut self.output);
+        }
         while !self.output.is_empty() {
             match self.stream.write(&self.output) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),

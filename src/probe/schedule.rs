@@ -129,7 +129,7 @@ pub enum Command {
     StartTls {
         /// Where.
         link: LinkId,
-        /// The server's name, if it has one, for its certificate.
+        /// The server's name, or its address if it is known by that, for its certificate.
         name: Option<Box<str>>,
         /// Whether the certificate must be right.
         verify: bool,

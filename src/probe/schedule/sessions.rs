@@ -306,6 +306,7 @@ impl Scheduler {
                 let server = hop.servers.get(link.server).map(|server| &server.spec.at);
                 let name = match server {
                     Some(Endpoint::Host(host, _)) => Some(host.as_str().into()),
+                    Some(Endpoint::Tcp(address)) => Some(address.ip().to_string().into()),
                     _ => None,
                 };
                 let verify = hop.config.dialogue.tls == Tls::Required;
