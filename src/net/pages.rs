@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::ahead;
 use super::core::Core;
 use crate::proto::http::{self, Method, Request};
 use crate::reload::{FileReport, Order, Report, SourceReport, Ticket, plural, recipients, seconds};
@@ -30,10 +31,16 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
     let (media, body) = match (request.method, request.path) {
         (Method::Post, path @ ("/reload" | "/rollback" | "/rehearse")) if control => match order(path, request.query) {
             Ok(order) => return Page::Later(core.order(order)),
-            Err(why) => {
-                http::encode(400, TEXT, why.as_bytes(), false, out);
-                return Page::Written;
-            }
+            Err(why) => return refuse(why, out),
+        },
+        (Method::Post, "/flush") if control => match ahead::flush(core, request.query) {
+            Ok(value) => (JSON, value.to_string()),
+            Err(why) => return refuse(why, out),
+        },
+        // On the control socket only: it names recipients.
+        (Method::Get | Method::Head, "/cache") if control => match ahead::page(core, request.query) {
+            Ok(value) => (JSON, value.to_string()),
+            Err(why) => return refuse(why, out),
         },
         (Method::Get | Method::Head, "/health") => {
             let (status, text) = health(core);
@@ -60,6 +67,11 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
     } else {
         http::encode(200, media, body.as_bytes(), false, out);
     }
+    Page::Written
+}
+
+fn refuse(why: &str, out: &mut Vec<u8>) -> Page {
+    http::encode(400, TEXT, why.as_bytes(), false, out);
     Page::Written
 }
 
@@ -141,6 +153,8 @@ pub fn status(core: &Core) -> Value {
             "protocol": listening.protocol.word(),
             "default_map": listening.default_map,
         })).collect::<Vec<_>>(),
+        "next_hops": ahead::next_hops(core),
+        "cache": ahead::cache(core),
         "maps": core.directory.maps().iter().map(|map| &*map.name).collect::<Vec<_>>(),
     })
 }
