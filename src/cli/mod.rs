@@ -4,11 +4,14 @@
 //! command finds wrong comes back as a [`Failure`], a text for the person who must act and an exit code of sysexits.h;
 //! only [`run`] writes it.
 
+mod cache;
 mod check;
 mod client;
 mod completions;
 mod explain;
+mod hops;
 mod pipeline;
+mod probe;
 mod query;
 mod reload;
 mod report;
@@ -85,10 +88,13 @@ enum Command {
     Check(check::Args),
     Query(query::Args),
     Explain(explain::Args),
+    Probe(probe::Args),
     Status(status::Args),
     Stats(stats::Args),
     Report(report::Args),
     Reload(reload::Args),
+    Cache(cache::Args),
+    Flush(cache::FlushArgs),
     Completions(completions::Args),
     Man(completions::ManArgs),
 }
@@ -142,10 +148,13 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Query(args) => query::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Cache(args) => cache::run(&args),
+        Command::Flush(args) => cache::flush(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
     };

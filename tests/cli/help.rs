@@ -3,8 +3,21 @@
 use crate::common::run;
 use crate::golden;
 
-const COMMANDS: [&str; 10] =
-    ["serve", "check", "query", "explain", "status", "stats", "report", "reload", "completions", "man"];
+const COMMANDS: [&str; 13] = [
+    "serve",
+    "check",
+    "query",
+    "explain",
+    "probe",
+    "status",
+    "stats",
+    "report",
+    "reload",
+    "cache",
+    "flush",
+    "completions",
+    "man",
+];
 
 #[test]
 fn help_is_what_it_is_meant_to_be() {
