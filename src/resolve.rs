@@ -118,6 +118,27 @@ pub struct Recipient<'a> {
     pub routes: &'a Routes,
 }
 
+impl<'a> Recipient<'a> {
+    /// What it is known by, and asked for: the folded address.
+    pub fn key(&self) -> Vec<u8> {
+        [self.local, b"@", self.domain].concat()
+    }
+
+    /// Who is asked about it.
+    pub fn route(&self) -> Route<'a> {
+        self.routes.find(self.domain, Ours::Yes(self.policy.backend.as_deref()))
+    }
+}
+
+/// Says what is known already.
+pub struct Remembered(pub Verdict);
+
+impl Prober for Remembered {
+    fn verify(&mut self, _: &Recipient<'_>) -> Option<Verdict> {
+        Some(self.0)
+    }
+}
+
 /// Asks nobody: what lists don't settle stays unknown.
 impl Prober for () {
     fn verify(&mut self, _: &Recipient<'_>) -> Option<Verdict> {
@@ -260,6 +281,18 @@ impl Directory {
             return Some(found);
         }
         self.probed(found, prober)
+    }
+
+    /// Shows the recipient that a prober would be asked about, if the lists leave that open.
+    pub fn if_probed<T>(
+        &self,
+        address: &[u8],
+        scratch: &mut Scratch,
+        look: impl FnOnce(&Recipient<'_>) -> T,
+    ) -> Option<T> {
+        let found = self.snapshot.lookup(address, scratch, &mut ());
+        let (Some((local, domain)), Some(policy)) = (found.address, found.policy) else { return None };
+        found.wants_probe().then(|| look(&Recipient { local, domain, policy, routes: &self.routes }))
     }
 
     #[cold]

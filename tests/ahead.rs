@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use common::{Daemon, Setup, ask, connect_unix};
+use common::{Daemon, Ran, Setup, ask, connect_unix, run};
+use serde_json::Value;
 
 /// What the backend does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -346,4 +347,217 @@ fn the_backend_may_be_on_a_unix_socket_and_speak_lmtp() {
         .start();
     assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
     assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+}
+
+/// Everything else is as in [`config`].
+fn keeping(backend: &Backend) -> String {
+    format!("state_dir = \"DIR/state\"\n{}", config(backend, "", ""))
+}
+
+#[test]
+fn verdicts_outlive_the_daemon() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = Setup::new().file("list", "listed@example.org\n").config(&keeping(&backend)).start();
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    let (ran, setup) = daemon.stop_and_keep();
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let file = std::fs::read_to_string(setup.path("state/verdicts")).expect("it was saved");
+    assert!(file.contains(" exists ") && file.contains("250 2.1.5 anna@example.org\n"), "{file}");
+    assert!(file.contains("550 5.1.1 nobody@example.org\n") && file.ends_with(" lines\n"), "{file}");
+    // The backend is down now, and somebody who was asked for is listed.
+    backend.become_(Manner::Closes);
+    let daemon = setup.file("list", "listed@example.org\nnobody@example.org\n").start();
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(daemon.query("nobody@example.org"), "OK nobody@example.org");
+    assert!(daemon.query("bert@example.org").starts_with("TEMP "));
+    // Killed, it leaves the file of the last save.
+    let setup = daemon.kill_and_keep();
+    assert_eq!(std::fs::read_to_string(setup.path("state/verdicts")).expect("it is there"), file);
+    // A file that was cut off loses lines, and tells no lies.
+    let cut = file.find("nobody@").expect("its line") + 3;
+    let daemon = setup.file("list", "listed@example.org\n").file("state/verdicts", &file[..cut]).start();
+    daemon.wait_for_log("its end is missing");
+    assert!(daemon.query("nobody@example.org").starts_with("TEMP "));
+}
+
+/// A command about a daemon, by its configuration.
+fn command(daemon: &Daemon, command: &str, args: &[&str]) -> Ran {
+    let config = daemon.path("rcptmapd.toml").display().to_string();
+    run(&[&[command, "-c", &config], args].concat())
+}
+
+fn json(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"))
+}
+
+#[test]
+fn status_and_metrics_tell_of_each_next_hop() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = start(&backend, "", "");
+    let hop = |daemon: &Daemon| daemon.status()["next_hops"][0].clone();
+    assert_eq!((&hop(&daemon)["name"], &hop(&daemon)["state"]), (&"hub".into(), &"untried".into()));
+    daemon.query("anna@example.org");
+    daemon.query("nobody@example.org");
+    let well = hop(&daemon);
+    assert_eq!((&well["state"], &well["last_error"]), (&"up".into(), &Value::Null));
+    assert_eq!((&well["exists"], &well["absent"], &well["questions"]), (&1.into(), &1.into(), &3.into()));
+    assert_eq!(daemon.status()["cache"]["entries"], 2);
+    let metrics = daemon.http("GET", "/metrics").1;
+    for line in [
+        "rcptmapd_probe_answers_total{next_hop=\"hub\",verdict=\"absent\"} 1",
+        "rcptmapd_probe_questions_total{next_hop=\"hub\"} 3",
+        "rcptmapd_next_hop_up{next_hop=\"hub\"} 1",
+        "rcptmapd_verdicts 2",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+    }
+    // With the sessions that it has, it can't be told that it is down: a new daemon.
+    backend.become_(Manner::Closes);
+    let daemon = start(&backend, "", "");
+    daemon.query("bert@example.org");
+    let ill = hop(&daemon);
+    assert_eq!(ill["state"], "down", "{ill}");
+    assert!(ill["last_error"].as_str().is_some_and(|error| error.starts_with("banner: ")), "{ill}");
+    let text = command(&daemon, "status", &[]).out;
+    assert!(text.contains("\nhub       down ") && text.contains("  next trial: in "), "{text}");
+    assert!(daemon.http("GET", "/metrics").1.contains("rcptmapd_next_hop_up{next_hop=\"hub\"} 0\n"));
+    backend.become_(Manner::TakesAll);
+    let daemon = start(&backend, "", "");
+    daemon.query("bert@example.org");
+    assert_eq!(hop(&daemon)["blind"], serde_json::json!(["example.org"]));
+    let text = command(&daemon, "status", &[]).out;
+    assert!(text.contains("it takes every recipient of example.org: its yes proves nothing there"), "{text}");
+}
+
+#[test]
+fn what_is_remembered_is_shown_and_flushed() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = start(&backend, "", "");
+    assert_eq!(command(&daemon, "cache", &[]).code, Some(1));
+    for name in ["Anna+X", "anna", "nobody"] {
+        daemon.query(&format!("{name}@example.org"));
+    }
+    let all = json(&command(&daemon, "cache", &["--json"]));
+    assert_eq!(all.as_array().map(Vec::len), Some(3));
+    let one = json(&command(&daemon, "cache", &["--json", "Nobody@example.org"]));
+    let entry = &one[0];
+    assert_eq!((&entry["verdict"], &entry["code"], &entry["status"]), (&"absent".into(), &550.into(), &"5.1.1".into()));
+    let text = command(&daemon, "cache", &["anna+x@example.org"]).out;
+    assert!(text.contains("\nanna+x@example.org  absent   fresh "), "{text}");
+    assert_eq!(json(&command(&daemon, "cache", &["--json", "example.org"])), all);
+    assert_eq!(command(&daemon, "cache", &["example.net"]).code, Some(1));
+    let list = command(&daemon, "cache", &["--format", "backlist"]).out;
+    assert!(list.contains("anna@example.org valid ") && list.contains("nobody@example.org invalid "), "{list}");
+
+    let before = backend.recipients.load(Ordering::SeqCst);
+    let flushed = command(&daemon, "flush", &["anna@example.org"]);
+    assert_eq!((flushed.code, flushed.out.as_str()), (Some(0), "1 verdict forgotten\n"), "{}", flushed.err);
+    assert_eq!(command(&daemon, "flush", &["anna@example.org"]).code, Some(1));
+    daemon.query("anna@example.org");
+    daemon.query("nobody@example.org");
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), before + 1);
+    assert_eq!(command(&daemon, "flush", &["example.net"]).code, Some(1));
+    assert_eq!(command(&daemon, "flush", &["Example.org"]).out, "3 verdicts forgotten\n");
+    daemon.query("anna@example.org");
+    // Whether it takes everybody was forgotten, too.
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), before + 3);
+    assert_eq!(command(&daemon, "flush", &["--all"]).out, "1 verdict forgotten\n");
+    assert_eq!(command(&daemon, "flush", &["@"]).code, Some(64));
+    // Names of recipients are for who may use the control socket.
+    let over_data = common::http_over(daemon.connect(), "GET", "/cache");
+    assert_eq!(over_data.0, 404);
+    assert_eq!(common::http_over(daemon.connect(), "POST", "/flush?all").0, 404);
+}
+
+#[test]
+fn a_list_of_scam_backscatter_is_a_beginning() {
+    let backend = Backend::start(Manner::Closes);
+    let setup = Setup::new().file("list", "listed@example.org\n").config(&keeping(&backend));
+    std::fs::create_dir(setup.path("state")).expect("a folder");
+    let list = format!("old@example.org valid {}\nlisted@example.org invalid\nx@foreign.example valid\n", now());
+    let daemon = setup.file("state/verdicts", &list).start();
+    assert_eq!(daemon.query("old@example.org"), "OK old@example.org");
+    assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org");
+    assert_eq!(json(&command(&daemon, "cache", &["--json"])).as_array().map(Vec::len), Some(1));
+    let (_, setup) = daemon.stop_and_keep();
+    assert_eq!(std::fs::read_to_string(setup.path("state/verdicts.backlist")).expect("kept"), list);
+    assert!(std::fs::read(setup.path("state/verdicts")).expect("ours").starts_with(b"rcptmapd verdicts 1\n"));
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("later than 1970").as_secs()
+}
+
+#[test]
+fn a_probe_shows_the_dialogue_and_what_it_proves() {
+    let backend = Backend::start(Manner::Good);
+    let more = "known_good = \"anna@example.org\"\n";
+    let setup = Setup::new().file("list", "listed@example.org\n");
+    let file = setup.path("probe.toml");
+    let text = setup.complete_config(&config(&backend, more, ""));
+    std::fs::write(&file, text).expect("a writable folder");
+    let probe = |address: &str| run(&["probe", "-c", &file.display().to_string(), address]);
+    let exists = probe("Anna@Example.org");
+    assert_eq!((exists.code, exists.err.as_str()), (Some(0), ""), "{}", exists.out);
+    for said in [
+        "asked: backend hub at smtp:[127.0.0.1]:",
+        " ms < 220 backend.example ESMTP\n",
+        " ms > RCPT TO:<anna@example.org>\n",
+        " ms > QUIT\n",
+        "\nverdict: exists\n  RCPT TO: 250 2.1.5 ok\n  a made-up address is refused, so this counts\n",
+    ] {
+        assert!(exists.out.contains(said), "{said} in {}", exists.out);
+    }
+    let absent = probe("nobody@example.org");
+    assert_eq!(absent.code, Some(1), "{}", absent.out);
+    assert!(absent.out.contains("\nverdict: absent\n  RCPT TO: 550 5.1.1 no such user\n"), "{}", absent.out);
+    let listed = probe("listed@example.org");
+    assert!(listed.out.contains("settled by the lists, but asked: "), "{}", listed.out);
+    let foreign = probe("anna@elsewhere.example");
+    assert_eq!(foreign.code, Some(1));
+    assert!(foreign.out.contains("verdict: foreign\n  it is none of ours"), "{}", foreign.out);
+    for (manner, code, said) in [
+        (Manner::TakesAll, 0, "blind: a made-up address is taken as well"),
+        (Manner::Policy, 75, "verdict: unknown\n  RCPT TO: 550 5.7.1 relaying denied\n"),
+        (Manner::Closes, 75, "verdict: unknown\n  banner: the server closed the connection\n"),
+        (Manner::Silent, 75, "banner: no reply within 1s"),
+        (Manner::RefusesMail, 75, "MAIL FROM: 550 5.1.8"),
+        (Manner::SilentAtRcpt, 75, "RCPT TO: no reply within 1s"),
+    ] {
+        backend.become_(manner);
+        let ran = probe("nobody@example.org");
+        assert_eq!(ran.code, Some(code), "{manner:?}: {}", ran.out);
+        assert!(ran.out.contains(said), "{manner:?}: {said} in {}", ran.out);
+    }
+}
+
+#[test]
+fn explain_shows_who_is_asked_and_what_is_remembered() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = start(&backend, "", "");
+    let before = command(&daemon, "explain", &["anna@example.org"]);
+    assert_eq!(before.code, Some(75), "{}", before.out);
+    let said = ["backend hub at smtp:[127.0.0.1]:", "nothing is remembered, so it would be asked now"];
+    assert!(said.iter().all(|said| before.out.contains(said)), "{}", before.out);
+    daemon.query("anna@example.org");
+    daemon.query("nobody@example.org");
+    let exists = command(&daemon, "explain", &["anna@example.org"]);
+    assert_eq!(exists.code, Some(0), "{}", exists.out);
+    assert!(
+        exists.out.contains("remembered: exists, fresh, ") && exists.out.contains("reply 250 2.1.5"),
+        "{}",
+        exists.out
+    );
+    assert!(exists.out.contains("OK anna@example.org"), "the replies are those of the daemon: {}", exists.out);
+    let absent = command(&daemon, "explain", &["--json", "nobody@example.org"]);
+    assert_eq!((absent.code, &json(&absent)["backend"]["verdict"]), (Some(1), &"absent".into()), "{}", absent.out);
+    let listed = command(&daemon, "explain", &["--json", "listed@example.org"]);
+    assert_eq!((listed.code, &json(&listed)["backend"]), (Some(0), &Value::Null));
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), 3, "nobody is asked for an explanation");
+    let (_, setup) = daemon.stop_and_keep();
+    let config = setup.path("rcptmapd.toml").display().to_string();
+    let alone = run(&["explain", "-c", &config, "anna@example.org"]);
+    assert_eq!(alone.code, Some(75));
+    assert!(alone.out.contains("it would be asked now, unless it is remembered (unix:"), "{}", alone.out);
 }

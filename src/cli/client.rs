@@ -87,7 +87,8 @@ pub fn connect(endpoint: &Endpoint, patience: Duration) -> Result<Stream, Failur
     Ok(stream)
 }
 
-fn open(endpoint: &Endpoint, patience: Duration) -> io::Result<Stream> {
+/// The same; what the system says of it.
+pub fn open(endpoint: &Endpoint, patience: Duration) -> io::Result<Stream> {
     match endpoint {
         Endpoint::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;

@@ -7,17 +7,21 @@ use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::cache::{self, Entry as Verdicts};
 use super::settings::Settings;
 use super::text::{self, Style, Table};
 use super::{Failure, exit};
-use crate::config::{Config, MapKind, Overrides};
+use crate::config::{Config, Endpoint, MapKind, Overrides};
 use crate::map::{Entry, Found, Hit, Key, KeyText, Scratch, Step, Trace, key_of};
-use crate::proto::{line, socketmap};
+use crate::probe::cache::Known;
+use crate::probe::route::Route;
+use crate::proto::{Reply, line, socketmap};
 use crate::reload::{Catalog, Report};
-use crate::resolve::Directory;
+use crate::resolve::{Directory, Recipient, Remembered};
 use crate::verdict::Verdict;
 
 /// Show each step of a look-up, what decided, and the replies that mail servers get
@@ -28,9 +32,10 @@ Examples:
   rcptmapd explain anna@example.org /etc/postfix/relay_recipients /etc/mail/access
   rcptmapd explain -c rcptmapd.toml --json anna@example.org | jq -r .entry.path
 
-The lists are read for it, as by `rcptmapd check`; a running daemon is not asked (see `rcptmapd query`). Steps: 0 \
+The lists are read for it, as by `rcptmapd check`. Where a backend has the last word, it is not asked (see `rcptmapd \
+probe`), but a running daemon tells what it remembers, if its control socket answers. Steps: 0 \
 parse, 1 domain, 2 listed as it is, 3 tags taken off, 4 detail cut, 5 any domain and prefixes, 6 catch-alls, 7 \
-nothing said anything.
+nothing said anything, or the backend is asked.
 
 Exit status: 0 exists, 1 does not exist or is none of ours, 75 can't be told now, 78 the configuration is wrong.")]
 pub struct Args {
@@ -54,7 +59,13 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let settings = Settings::read(args.config.as_deref(), &overrides)?;
     let mut catalog = Catalog::new(true);
     let (directory, report) = catalog.load(&settings.config);
-    let world = World { config: &settings.config, catalog: &catalog, directory: &directory, report: &report };
+    let world = World {
+        config: &settings.config,
+        catalog: &catalog,
+        directory: &directory,
+        report: &report,
+        backend: Asked::new(args.address.as_bytes(), &settings.config, &directory),
+    };
     let explained = Explained::new(args.address.as_bytes(), &world);
     if args.json {
         text::print_json(&explained.to_json())?;
@@ -74,6 +85,72 @@ struct World<'a> {
     catalog: &'a Catalog,
     directory: &'a Directory,
     report: &'a Report,
+    /// Who has the last word, where lists have not.
+    backend: Option<Asked>,
+}
+
+/// Who is asked when the lists leave it open, and what is remembered of it.
+struct Asked {
+    key: String,
+    who: String,
+    /// What the running daemon remembers, or why that is not known.
+    remembered: Result<Option<Verdicts>, String>,
+    /// What is said without asking.
+    verdict: Verdict,
+}
+
+/// How long a daemon may take to tell what it remembers.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Asked {
+    fn new(address: &[u8], config: &Config, directory: &Directory) -> Option<Asked> {
+        let mut scratch = Scratch::default();
+        let look = |recipient: &Recipient<'_>| {
+            let route = recipient.route();
+            let settled = match route {
+                Route::Local => Some(Verdict::Exists),
+                Route::Refuse(_) => Some(Verdict::Absent),
+                _ => None,
+            };
+            (recipient.key(), route.to_string(), settled, route.name().is_some())
+        };
+        let (key, who, settled, is_asked) = directory.if_probed(address, &mut scratch, look)?;
+        let remembered = match &config.control {
+            _ if !is_asked => Ok(None),
+            None => Err("there is no control socket to ask a daemon".to_owned()),
+            Some(control) => {
+                let control = Endpoint::Unix(control.clone());
+                cache::of_address(&control, address, PATIENCE).map_err(|failure| failure.text)
+            }
+        };
+        let answer = remembered.as_ref().ok().and_then(|entry| entry.as_ref()?.answers());
+        let verdict = settled.or(answer.map(Known::verdict)).unwrap_or(Verdict::Unknown);
+        Some(Asked { key: text::printable_text(&key), who, remembered, verdict })
+    }
+
+    /// What the cache has to say.
+    fn evidence(&self) -> String {
+        match &self.remembered {
+            Ok(Some(entry)) => {
+                let (verdict, freshness, age) = (&entry.verdict, &entry.freshness, entry.age());
+                format!("remembered: {verdict}, {freshness}, {age} old, reply {}", entry.reply())
+            }
+            Ok(None) if self.verdict == Verdict::Unknown => {
+                "nothing is remembered, so it would be asked now".to_owned()
+            }
+            Ok(None) => self.verdict.name().to_owned(),
+            Err(why) => format!("it would be asked now, unless it is remembered ({why})"),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "key": self.key,
+            "next_hop": self.who,
+            "evidence": self.evidence(),
+            "verdict": self.verdict.name(),
+        })
+    }
 }
 
 /// What the look-up told on its way.
@@ -145,6 +222,8 @@ struct Explained {
     steps: Vec<Told>,
     /// The entry that decided.
     entry: Option<Cited>,
+    /// Who has the last word.
+    backend: Option<Value>,
     notes: Vec<String>,
     replies: Vec<Exchange>,
 }
@@ -154,6 +233,7 @@ impl Explained {
         let mut recorder = Recorder::default();
         let mut scratch = Scratch::default();
         let found = world.directory.snapshot().lookup(address, &mut scratch, &mut recorder);
+        let found = world.backend.as_ref().map_or(found, |asked| found.verified(asked.verdict));
         let mut steps = Vec::new();
         if let Some((local, domain)) = found.address {
             let looked_for = match (local, domain) {
@@ -172,7 +252,9 @@ impl Explained {
             }
             steps.push(told);
         }
-        if found.step == Step::Verify {
+        if let Some(asked) = &world.backend {
+            steps.push(Told::new(Step::Verify, asked.who.clone(), asked.evidence()));
+        } else if found.step == Step::Verify {
             steps.push(Told::new(Step::Verify, "list".to_owned(), "nothing more to ask: not listed"));
         }
         Explained {
@@ -182,6 +264,7 @@ impl Explained {
             step: found.step,
             steps,
             entry,
+            backend: world.backend.as_ref().map(Asked::to_json),
             notes: world.notes(&found),
             replies: world.replies(address),
         }
@@ -204,7 +287,9 @@ impl Explained {
             _ => style.bad(self.verdict.name()),
         };
         let because = match &self.entry {
+            Some(_) if self.backend.is_some() => "listed, and the backend has the last word".to_owned(),
             Some(entry) => format!("{}: {}: {}", entry.place(), entry.key, entry.says),
+            None if self.backend.is_some() => "the backend has the last word".to_owned(),
             None => reason(self.step, self.verdict).to_owned(),
         };
         let _ =
@@ -231,6 +316,7 @@ impl Explained {
             "enforced": self.enforced.name(),
             "step": self.step.name(),
             "entry": self.entry.as_ref().map(cited),
+            "backend": self.backend,
             "notes": self.notes,
             "steps": self.steps.iter().map(|told| json!({
                 "number": number(told.step),
@@ -340,7 +426,7 @@ impl World<'_> {
         let mut request = [b"rcpt ", address].concat();
         request.push(b'\n');
         let (mut reply, mut scratch) = (Vec::new(), Scratch::default());
-        line::encode(&self.directory.answer(b"rcpt", address, &mut scratch).reply, &mut reply);
+        line::encode(&self.reply("rcpt", address, &mut scratch), &mut reply);
         exchanges.push(Exchange { who: "Exim", by: "${readsocket}".to_owned(), request, reply });
         for map in &self.config.maps {
             let key = match map.kind {
@@ -356,8 +442,20 @@ impl World<'_> {
     fn socketmap(&self, who: &'static str, by: String, map: &str, key: &[u8]) -> Exchange {
         let (mut request, mut reply, mut scratch) = (Vec::new(), Vec::new(), Scratch::default());
         socketmap::encode_request(map.as_bytes(), key, &mut request);
-        socketmap::encode(&self.directory.answer(map.as_bytes(), key, &mut scratch).reply, &mut reply);
+        socketmap::encode(&self.reply(map, key, &mut scratch), &mut reply);
         Exchange { who, by, request, reply }
+    }
+
+    fn reply<'a>(&'a self, map: &'a str, key: &[u8], scratch: &'a mut Scratch) -> Reply<'a> {
+        let verdict = self.backend.as_ref().map_or(Verdict::Unknown, |asked| asked.verdict);
+        match self.directory.map(map.as_bytes()) {
+            Some(map) => {
+                let mut prober = Remembered(verdict);
+                let answer = self.directory.answer_by(&map.kind, key, scratch, &mut (), &mut prober);
+                answer.map_or(Reply::Temp(b"later"), |answer| answer.reply)
+            }
+            None => Reply::UnknownMap(map.as_bytes()),
+        }
     }
 }
 

@@ -4,13 +4,16 @@
 //! command finds wrong comes back as a [`Failure`], a text for the person who must act and an exit code of sysexits.h;
 //! only [`run`] writes it.
 
+mod cache;
 mod check;
 mod client;
 mod completions;
 mod diff;
 mod explain;
+mod hops;
 mod order;
 mod pipeline;
+mod probe;
 mod query;
 mod reload;
 mod report;
@@ -88,11 +91,14 @@ enum Command {
     Check(check::Args),
     Query(query::Args),
     Explain(explain::Args),
+    Probe(probe::Args),
     Status(status::Args),
     Stats(stats::Args),
     Report(report::Args),
     Reload(reload::Args),
     Rollback(rollback::Args),
+    Cache(cache::Args),
+    Flush(cache::FlushArgs),
     Completions(completions::Args),
     Man(completions::ManArgs),
 }
@@ -146,11 +152,14 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Query(args) => query::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Rollback(args) => rollback::run(&args),
+        Command::Cache(args) => cache::run(&args),
+        Command::Flush(args) => cache::flush(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
     };

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{self, Whom};
+use super::hops::{self, NextHop, Remembered};
 use super::text::{self, Style, Table};
 use super::{Failure, exit};
 use crate::config::Endpoint;
@@ -90,6 +91,8 @@ pub struct Status {
     sources: Vec<Source>,
     files: Vec<File>,
     listeners: Vec<Listener>,
+    next_hops: Vec<NextHop>,
+    cache: Option<Remembered>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -161,6 +164,7 @@ impl Status {
         self.listeners(style, &mut out);
         self.sources(now, style, &mut out);
         self.files(style, &mut out);
+        hops::show(&self.next_hops, self.cache.as_ref(), style, &mut out);
         out
     }
 
@@ -250,7 +254,7 @@ impl Status {
 }
 
 /// A table below an empty line; its first line is the head, and what is not ok is red.
-fn section(table: &Table, style: Style, out: &mut String) {
+pub fn section(table: &Table, style: Style, out: &mut String) {
     out.push('\n');
     for (at, line) in table.lines(0).iter().enumerate() {
         let line = match at {
@@ -258,7 +262,7 @@ fn section(table: &Table, style: Style, out: &mut String) {
             _ => line
                 .split_inclusive(' ')
                 .map(|word| match word.trim_end() {
-                    state @ ("kept" | "missing") => word.replace(state, &style.bad(state)),
+                    state @ ("kept" | "missing" | "down") => word.replace(state, &style.bad(state)),
                     _ => word.to_owned(),
                 })
                 .collect(),

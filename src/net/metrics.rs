@@ -25,6 +25,7 @@ pub fn page(core: &Core) -> String {
     requests(core, &mut registry);
     sessions(core, &mut registry);
     lists(core, &mut registry);
+    call_ahead(core, &mut registry);
     let mut page = String::new();
     // A String takes everything; there is no other way for this to fail.
     let _ = encode(&mut page, &registry);
@@ -105,6 +106,52 @@ fn lists(core: &Core, registry: &mut Registry) {
     registry.register("source_recipients", "Keys in force, by source", recipients);
     registry.register("source_ok", "1: the last load took this source; 0: an older list or none is in force", taken);
     registry.register("source_bad_lines", "Lines that can't be understood, by source", bad_lines);
+}
+
+/// Only where somebody can be asked.
+fn call_ahead(core: &Core, registry: &mut Registry) {
+    let Some(probing) = &core.probing else { return };
+    let scheduler = &probing.scheduler;
+    let sessions = Family::<Labels, Counter>::default();
+    let failures = Family::<Labels, Counter>::default();
+    let questions = Family::<Labels, Counter>::default();
+    let answers = Family::<Labels, Counter>::default();
+    let up = Family::<Labels, Gauge>::default();
+    let open = Family::<Labels, Gauge>::default();
+    let queue = Family::<Labels, Gauge>::default();
+    let blind = Family::<Labels, Gauge>::default();
+    let canary = Family::<Labels, Gauge>::default();
+    for hop in scheduler.status(core.now) {
+        let labels = vec![("next_hop", hop.name.to_string())];
+        sessions.get_or_create(&labels).inc_by(hop.stats.sessions);
+        failures.get_or_create(&labels).inc_by(hop.stats.failures);
+        questions.get_or_create(&labels).inc_by(hop.stats.questions);
+        for (verdict, count) in
+            [("exists", hop.stats.exists), ("absent", hop.stats.absent), ("unknown", hop.stats.unknown)]
+        {
+            let labels = vec![("next_hop", hop.name.to_string()), ("verdict", verdict.to_owned())];
+            answers.get_or_create(&labels).inc_by(count);
+        }
+        up.get_or_create(&labels).set((super::ahead::state(&hop) != "down").into());
+        open.get_or_create(&labels).set(hop.sessions as i64);
+        queue.get_or_create(&labels).set(hop.queued as i64);
+        blind.get_or_create(&labels).set(hop.blind.len() as i64);
+        canary.get_or_create(&labels).set(hop.canary_refused.into());
+    }
+    registry.register("probe_sessions", "Connections to a next hop that were begun", sessions);
+    registry.register("probe_session_failures", "Connections to a next hop that failed", failures);
+    registry.register("probe_questions", "Recipients that a next hop was asked for, tests included", questions);
+    registry.register("probe_answers", "Questions to a next hop that ended, by what was found out", answers);
+    registry.register("next_hop_up", "1: it can be asked, or was never tried", up);
+    registry.register("next_hop_sessions", "Connections to a next hop that are open", open);
+    registry.register("next_hop_queue", "Questions that wait for a next hop", queue);
+    registry.register("next_hop_blind_domains", "Domains of which a next hop takes every recipient", blind);
+    registry.register("next_hop_canary_refused", "1: it refuses known_good, and no refusal is believed", canary);
+    let cache = scheduler.known();
+    gauge(registry, "verdicts", "What next hops said, as far as it is remembered", cache.len() as u64);
+    gauge(registry, "verdicts_bytes", "Memory that this takes, without the addresses", cache.heap_bytes() as u64);
+    counter(registry, "verdicts_evicted", "Remembered verdicts that made room for others", cache.evicted());
+    gauge(registry, "probe_waiting", "Requests that wait for a next hop", scheduler.waiting() as u64);
 }
 
 fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {

@@ -4,6 +4,7 @@
 //! never waits for anything but the next event. Loading, parsing and dropping lists happen on the loader's thread
 //! ([`crate::reload`]), which hands over an `Arc` and wakes the loop.
 
+mod ahead;
 mod core;
 mod dialect;
 mod listener;
@@ -22,6 +23,7 @@ mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 mod token;
+mod verdicts;
 mod watch;
 
 pub use server::{Server, ServerError, Setup};

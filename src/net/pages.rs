@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::ahead;
 use super::core::Core;
 use crate::proto::http::{self, Method, Request};
 use crate::reload::{FileReport, Order, Report, SourceReport, Ticket, plural, recipients, seconds};
@@ -36,10 +37,16 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
                 return Page::Written;
             }
             Ok(order) => return Page::Later(core.order(order)),
-            Err(why) => {
-                http::encode(400, TEXT, why.as_bytes(), false, out);
-                return Page::Written;
-            }
+            Err(why) => return refuse(why, out),
+        },
+        (Method::Post, "/flush") if control => match ahead::flush(core, request.query) {
+            Ok(value) => (JSON, value.to_string()),
+            Err(why) => return refuse(why, out),
+        },
+        // On the control socket only: it names recipients.
+        (Method::Get | Method::Head, "/cache") if control => match ahead::page(core, request.query) {
+            Ok(value) => (JSON, value.to_string()),
+            Err(why) => return refuse(why, out),
         },
         (Method::Get | Method::Head, "/health") => {
             let (status, text) = health(core);
@@ -71,6 +78,11 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
 
 fn is_source(core: &Core, name: &str) -> bool {
     core.report.sources.iter().any(|source| source.name == name)
+}
+
+fn refuse(why: &str, out: &mut Vec<u8>) -> Page {
+    http::encode(400, TEXT, why.as_bytes(), false, out);
+    Page::Written
 }
 
 /// The order that a command is: `/reload?force=NAME` (several names: a line each), `/rollback?source=NAME&version=3`.
@@ -151,6 +163,8 @@ pub fn status(core: &Core) -> Value {
             "protocol": listening.protocol.word(),
             "default_map": listening.default_map,
         })).collect::<Vec<_>>(),
+        "next_hops": ahead::next_hops(core),
+        "cache": ahead::cache(core),
         "maps": core.directory.maps().iter().map(|map| &*map.name).collect::<Vec<_>>(),
     })
 }

@@ -16,7 +16,8 @@ use slab::Slab;
 use super::stream::Stream;
 use super::tls::{Client, Tunnel};
 use super::token::{GENERATION_MASK, SessionId, Subject};
-use crate::config::{Backend, Config, Tls, Unavailable};
+use super::verdicts::VerdictFile;
+use crate::config::{Config, Tls, Unavailable};
 use crate::map::{HashKey, RelayDomain, Scratch};
 use crate::probe::cache::{Cache, Epoch};
 use crate::probe::hop::HopConfig;
@@ -24,6 +25,7 @@ use crate::probe::outcome::Hangup;
 use crate::probe::route::{Ours, Route, Routes};
 use crate::probe::schedule::{Answer, Command, Level, Limits, LinkId, Question, Scheduler, Target, Ticket};
 use crate::resolve::{Directory, Prober, Recipient};
+use crate::sys;
 use crate::verdict::Verdict;
 
 /// How long the addresses of a name are used.
@@ -39,6 +41,8 @@ pub fn epoch() -> Epoch {
 pub struct Probing {
     /// Who is asked what, and what is known.
     pub scheduler: Scheduler,
+    /// Where what is known is kept.
+    pub verdicts: VerdictFile,
     upstreams: Slab<Upstream>,
     by_link: HashMap<LinkId, usize>,
     generation: u32,
@@ -76,6 +80,7 @@ impl Probing {
         let seed = hash.hash_one(now.elapsed().as_nanos());
         Ok(Probing {
             scheduler: Scheduler::new(cache, Limits::default(), hash, seed, now, epoch()),
+            verdicts: VerdictFile::new(config, now),
             upstreams: Slab::new(),
             by_link: HashMap::new(),
             generation: 0,
@@ -92,8 +97,7 @@ impl Probing {
         self.scheduler.cache().set_lives(config.cache.clone());
         self.scheduler.set_clock(now, epoch());
         self.tls.configure(config.backends.iter().any(|backend| backend.tls == Tls::Required));
-        let host_name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
-        let host_name = host_name.unwrap_or_else(|_| "localhost".to_owned());
+        let host_name = sys::host_name();
         let mut names: Vec<Box<str>> = Vec::new();
         let mut add = |scheduler: &mut Scheduler, hop: HopConfig| {
             names.push(hop.name.clone());
@@ -105,22 +109,25 @@ impl Probing {
                 Err(error) => log::error!("backend {}: {error}; it is not asked", backend.name),
             }
         }
-        // The next hops of a table are spoken to as the backend for all domains is, or with the defaults.
-        let template = config.backends.iter().find(|backend| backend.all_domains).or(config.backends.first());
         for hop in routes.table.next_hops() {
-            let settings = match template {
-                Some(template) => {
-                    HopConfig::new(template, &host_name).map(|settings| settings.for_next_hop(hop.clone()))
-                }
-                None => HopConfig::new(&Backend::new(hop.to_string(), hop.servers().to_vec()), &host_name),
-            };
-            match settings {
+            match HopConfig::of_table(hop, &config.backends, &host_name) {
                 Ok(settings) => add(&mut self.scheduler, settings),
                 Err(error) => log::error!("next hop {hop}: {error}; it is not asked"),
             }
         }
         self.scheduler.retain_hops(|name| names.iter().any(|kept| **kept == *name), now);
         self.forget_outdated(directory);
+        self.verdicts.configure(config);
+        let mut scratch = Scratch::default();
+        let wants_probe = |key: &[u8]| directory.snapshot().lookup(key, &mut scratch, &mut ()).wants_probe();
+        self.verdicts.read(&mut self.scheduler, wants_probe, now);
+    }
+
+    /// Says goodbye to the backends, and saves what is known.
+    pub fn finish(&mut self, registry: &Registry, now: Instant) {
+        self.scheduler.finish(now);
+        self.obey(registry, now);
+        self.verdicts.finish(&mut self.scheduler, now);
     }
 
     /// Drops what the cache holds about addresses that the lists settle now, and about those that somebody else is asked
@@ -143,7 +150,7 @@ impl Probing {
 
     /// When the scheduler wants to be called.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.scheduler.poll_timeout()
+        self.scheduler.poll_timeout().into_iter().chain(self.verdicts.next_timeout()).min()
     }
 
     /// Lets time pass.
@@ -151,6 +158,7 @@ impl Probing {
         if self.scheduler.poll_timeout().is_some_and(|at| at <= now) {
             self.scheduler.handle_timeout(now);
         }
+        self.verdicts.turn(&mut self.scheduler, now);
     }
 
     /// What the resolver found.
@@ -322,8 +330,7 @@ impl Prober for Asking<'_> {
             return Some(verdict);
         }
         let Some(Probing { scheduler, key, .. }) = self.probing.as_deref_mut() else { return Some(Verdict::Unknown) };
-        let ours = Ours::Yes(recipient.policy.backend.as_deref());
-        let hop = match recipient.routes.find(recipient.domain, ours) {
+        let hop = match recipient.route() {
             Route::Backend(name, _) => scheduler.hop(name),
             Route::Hop(hop) => scheduler.hop(&hop.to_string()),
             // Delivered here: the mail server itself knows, and is not to be contradicted.

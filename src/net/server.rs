@@ -726,6 +726,9 @@ impl Server {
         for _ in self.sessions.drain() {
             self.core.stats.count_end(Ended::Stopped);
         }
+        if let Some(probing) = &mut self.core.probing {
+            probing.finish(self.poll.registry(), self.core.now);
+        }
         log::info!("stopped; {}", self.core.stats.summary());
     }
 

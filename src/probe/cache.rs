@@ -149,13 +149,17 @@ pub struct Cache {
     last: u32,
     /// Entries that made room for others.
     evicted: u64,
+    /// What was learnt and forgotten.
+    changes: u64,
+    /// Where a walk over all entries is.
+    cursor: u32,
 }
 
 impl Cache {
     /// An empty cache.
     pub fn new(lives: config::Cache, hash: HashKey) -> Cache {
         let (table, slots) = (HashTable::new(), Vec::new());
-        Cache { lives, hash, table, slots, vacant: NONE, first: NONE, last: NONE, evicted: 0 }
+        Cache { lives, hash, table, slots, vacant: NONE, first: NONE, last: NONE, evicted: 0, changes: 0, cursor: NONE }
     }
 
     /// Other life times and another size, for what is there as well.
@@ -179,6 +183,11 @@ impl Cache {
     /// How many entries made room for others so far.
     pub fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// A number that grows with all that is learnt and forgotten.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Bytes of the heap, without the keys and what the allocator adds to them.
@@ -217,6 +226,7 @@ impl Cache {
                 self.add(key)
             }
         };
+        self.changes += 1;
         let slot = &mut self.slots[at as usize];
         let (subject, detail) = evidence.status.map_or((0, 0), |status| (status.subject, status.detail));
         // Without status both are NONE, which no status has: its numbers have three digits.
@@ -257,7 +267,32 @@ impl Cache {
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        *self = Cache::new(self.lives.clone(), self.hash.clone());
+        let changes = self.changes + 1;
+        *self = Cache { changes, evicted: self.evicted, ..Cache::new(self.lives.clone(), self.hash.clone()) };
+    }
+
+    /// Begins a walk over all entries, least recently used first; there is one at a time.
+    pub fn begin_walk(&mut self) {
+        self.cursor = self.last;
+    }
+
+    /// The next entry of the walk, if it may still serve; `None`: it is over. Whatever happens between two steps, every
+    /// entry that stays is met; one that is used meanwhile may be met again.
+    pub fn walk(&mut self, now: Epoch) -> Option<(&[u8], Option<Hit>)> {
+        let slot = self.slots.get(self.cursor as usize)?;
+        self.cursor = slot.prev;
+        Some((&slot.key, self.hit(slot, now)))
+    }
+
+    /// Entries by place, from `from` on, at most so many places; and the place where it goes on.
+    pub fn page(&self, from: usize, places: usize, now: Epoch) -> (impl Iterator<Item = (&[u8], Hit)>, Option<usize>) {
+        let from = from.min(self.slots.len());
+        let end = from.saturating_add(places).min(self.slots.len());
+        let entries = self.slots[from..end].iter().filter(|slot| !slot.key.is_empty());
+        (
+            entries.filter_map(move |slot| Some((&*slot.key, self.hit(slot, now)?))),
+            (end < self.slots.len()).then_some(end),
+        )
     }
 
     /// All entries that may still serve, least recently used first: what is read back in this order keeps it.
@@ -337,6 +372,7 @@ impl Cache {
     }
 
     fn remove(&mut self, at: u32) {
+        self.changes += 1;
         self.unlink(at);
         let hash = self.hash.hash_one(&*self.slots[at as usize].key);
         if let Ok(entry) = self.table.find_entry(hash, |&other| other == at) {
@@ -350,6 +386,9 @@ impl Cache {
 
     fn unlink(&mut self, at: u32) {
         let Slot { prev, next, .. } = self.slots[at as usize];
+        if self.cursor == at {
+            self.cursor = prev;
+        }
         match self.slots.get_mut(prev as usize) {
             Some(slot) => slot.next = next,
             None => self.first = next,

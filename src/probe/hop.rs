@@ -93,6 +93,15 @@ impl HopConfig {
         })
     }
 
+    /// For a next hop of a table: it is spoken to as the backend for all domains is, else as the first one, else with the
+    /// defaults.
+    pub fn of_table(hop: &NextHop, backends: &[Backend], host_name: &str) -> Result<HopConfig, HopError> {
+        match backends.iter().find(|backend| backend.all_domains).or(backends.first()) {
+            Some(template) => Ok(HopConfig::new(template, host_name)?.for_next_hop(hop.clone())),
+            None => HopConfig::new(&Backend::new(hop.to_string(), hop.servers().to_vec()), host_name),
+        }
+    }
+
     /// The same settings for another next hop, one of a table.
     pub fn for_next_hop(&self, servers: NextHop) -> HopConfig {
         HopConfig { name: servers.to_string().into(), servers, known_good: None, ..self.clone() }

@@ -314,6 +314,35 @@ pub enum Route<'a> {
     None,
 }
 
+impl Route<'_> {
+    /// The name of the next hop that is asked.
+    pub fn name(&self) -> Option<String> {
+        match self {
+            Route::Backend(name, _) => Some((*name).to_owned()),
+            Route::Hop(hop) => Some(hop.to_string()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Route<'_> {
+    /// Who is asked, for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Route::Backend(name, hop) => write!(f, "backend {name} at {hop}"),
+            Route::Hop(hop) => write!(f, "{hop}, by [nexthops]"),
+            Route::Local => f.write_str("nobody: [nexthops] says that it is delivered here"),
+            Route::Refuse(text) => write!(f, "nobody: [nexthops] refuses it ({text})"),
+            Route::Mx(name) => {
+                write!(f, "nobody: [nexthops] names {name:?} without brackets, which is one for MX records")
+            }
+            Route::Ourselves => f.write_str("nobody: it would be ourselves"),
+            Route::Foreign => f.write_str("nobody: it is not ours"),
+            Route::None => f.write_str("nobody: there is no backend for it"),
+        }
+    }
+}
+
 /// All that tells the next hop of a domain.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {

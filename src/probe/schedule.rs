@@ -47,7 +47,7 @@ use crate::map::HashKey;
 use crate::proto::smtp::Mailbox;
 use crate::verdict::Verdict;
 
-pub use report::HopStatus;
+pub use report::{HopStatus, Saving};
 
 /// How often a question is put into a session at most.
 pub const MAX_ROUNDS: u8 = 12;
@@ -324,6 +324,11 @@ impl Scheduler {
     /// What is known of addresses, for `explain`, dumps, life times and for dropping entries.
     pub fn cache(&mut self) -> &mut Cache {
         &mut self.cache
+    }
+
+    /// The same, for looking.
+    pub fn known(&self) -> &Cache {
+        &self.cache
     }
 
     /// Adds a next hop, or changes the one of that name.

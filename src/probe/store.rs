@@ -123,11 +123,21 @@ impl Writer {
         self.lines += 1;
     }
 
-    /// The whole file.
+    /// What there is so far of the file, for writing it piece by piece.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// The whole file, or the rest of it.
     pub fn finish(mut self) -> Vec<u8> {
         self.out.extend_from_slice(format!("# end {} lines\n", self.lines).as_bytes());
         self.out
     }
+}
+
+/// Whether this is such a file, of any version.
+pub fn is_one(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"rcptmapd verdicts ")
 }
 
 /// Reads a file; `take` gets every line that is sound.

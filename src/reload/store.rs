@@ -11,15 +11,14 @@
 //! state. Its time of change says when the source last confirmed the content: for `max_age`. Trouble with the disk is told
 //! once and stops nothing.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::saved::{self, Broken, Meta};
-use crate::config::reason;
 use crate::map::{Builder, Content};
+use crate::sys;
 
 const NEW: &str = "new";
 const ROLLBACK: &str = "rollback";
@@ -155,27 +154,7 @@ impl Store {
         name: &str,
         write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let folder = self.folder_of(source);
-        let at = |path: &Path| {
-            let path = path.to_path_buf();
-            move |e: io::Error| io::Error::new(e.kind(), format!("{}: {}", path.display(), reason(&e)))
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(at(&folder))?;
-        let new = folder.join(NEW);
-        let written = (|| {
-            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            let mut out = BufWriter::with_capacity(1 << 18, file);
-            write(&mut out)?;
-            let file = out.into_inner().map_err(|e| e.into_error())?;
-            file.sync_all()?;
-            std::fs::rename(&new, folder.join(name))
-        })();
-        if let Err(e) = written {
-            // What is half there takes the space that others may need.
-            let _ = std::fs::remove_file(&new);
-            return Err(at(&new)(e));
-        }
-        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(at(&folder))
+        sys::replace(&self.folder_of(source), Path::new(name), Path::new(NEW), write)
     }
 
     fn note<T>(&mut self, done: io::Result<T>) -> Option<T> {

@@ -17,6 +17,7 @@
 mod account;
 mod bind;
 mod pid_file;
+mod replace;
 mod systemd;
 #[cfg(test)]
 mod tests;
@@ -33,9 +34,16 @@ use nix::sys::stat::{Mode, umask};
 pub use account::{Account, Dropped, account, drop_privileges, group_id, is_root, user_id};
 pub use bind::{BindError, Bound, Listener, bind, bind_control, permit, runtime_folder, state_folder};
 pub use pid_file::PidFile;
+pub use replace::replace;
 pub use systemd::{Activated, Notify};
 
 use crate::config::reason;
+
+/// Our own name, for greetings.
+pub fn host_name() -> String {
+    let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|_| "localhost".to_owned())
+}
 
 /// Why the program can't run as it is told to.
 #[derive(Debug, thiserror::Error)]

@@ -3,8 +3,22 @@
 use crate::common::run;
 use crate::golden;
 
-const COMMANDS: [&str; 11] =
-    ["serve", "check", "query", "explain", "status", "stats", "report", "reload", "rollback", "completions", "man"];
+const COMMANDS: [&str; 14] = [
+    "serve",
+    "check",
+    "query",
+    "explain",
+    "probe",
+    "status",
+    "stats",
+    "report",
+    "reload",
+    "rollback",
+    "cache",
+    "flush",
+    "completions",
+    "man",
+];
 
 #[test]
 fn help_is_what_it_is_meant_to_be() {

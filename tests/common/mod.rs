@@ -192,6 +192,8 @@ impl Setup {
 
     /// Starts the daemon; one that ends by itself is an error with what it said.
     pub fn try_start(self) -> Result<Daemon, Ran> {
+        // Of a daemon that was here before.
+        let _ = std::fs::remove_file(self.path("notify.sock"));
         let notify = UnixDatagram::bind(self.path("notify.sock")).expect("a socket in the folder");
         // As systemd's: who has become somebody else may still tell.
         permit(&self.path("notify.sock"), 0o777);
@@ -479,6 +481,20 @@ impl Daemon {
             let _ = std::fs::remove_file(self.path(socket));
         }
         std::mem::take(&mut self.setup).start()
+    }
+
+    /// The same, and its folder for another one.
+    pub fn stop_and_keep(mut self) -> (Ran, Setup) {
+        self.signal(Signal::SIGTERM);
+        let ran = self.wait();
+        (ran, std::mem::take(&mut self.setup))
+    }
+
+    /// Kills it as a crash would, and leaves its folder for another one.
+    pub fn kill_and_keep(mut self) -> Setup {
+        self.signal(Signal::SIGKILL);
+        self.wait();
+        std::mem::take(&mut self.setup)
     }
 
     /// Waits for the end.

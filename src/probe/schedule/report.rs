@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Scheduler, cut};
-use crate::probe::cache::Epoch;
+use super::Scheduler;
+use crate::probe::backlist;
+use crate::probe::cache::{Epoch, Evidence, Hit, Known};
 use crate::probe::classify::Finding;
 use crate::probe::hop::{CatchAll, HopStats};
 use crate::probe::store::{self, Record, Summary, Writer};
@@ -14,6 +15,8 @@ use crate::probe::store::{self, Record, Summary, Writer};
 pub struct HopStatus {
     /// Its name.
     pub name: Box<str>,
+    /// It could not be asked when last tried.
+    pub is_down: bool,
     /// It can't be asked now; the next try is in so long.
     pub down: Option<Duration>,
     /// Open sessions.
@@ -34,12 +37,21 @@ pub struct HopStatus {
     pub stats: HopStats,
 }
 
+/// A file that is being made, piece by piece.
+pub struct Saving {
+    writer: Writer,
+    /// Entries that may still be met.
+    left: usize,
+    is_done: bool,
+}
+
 impl Scheduler {
     /// The state of every next hop.
     pub fn status(&self, now: Instant) -> impl Iterator<Item = HopStatus> {
         let epoch = self.epoch(now);
         self.hops.iter().flatten().map(move |hop| HopStatus {
             name: hop.config.name.clone(),
+            is_down: hop.down,
             down: hop.next_trial(now).map(|at| at.saturating_duration_since(now)),
             sessions: hop.links.len(),
             queued: hop.queued(),
@@ -68,12 +80,48 @@ impl Scheduler {
     }
 
     /// Everything that should outlive the process, as a file.
-    pub fn save(&self, now: Instant) -> Vec<u8> {
-        let mut writer = Writer::default();
-        let epoch = self.epoch(now);
-        for (key, hit) in self.cache.iter(epoch) {
-            writer.push(&Record::Verdict { key, known: hit.known, evidence: hit.evidence, learnt: hit.learnt });
+    pub fn save(&mut self, now: Instant) -> Vec<u8> {
+        let mut saving = self.begin_save();
+        let mut file = Vec::new();
+        while let Some(bytes) = self.save_some(&mut saving, usize::MAX, now) {
+            file.extend_from_slice(&bytes);
         }
+        file
+    }
+
+    /// Begins such a file; there is one at a time.
+    pub fn begin_save(&mut self) -> Saving {
+        self.cache.begin_walk();
+        Saving { writer: Writer::default(), left: self.cache.len().saturating_mul(2), is_done: false }
+    }
+
+    /// The next piece of it, made of so many entries at most; `None`: there is nothing more. Life goes on between two
+    /// pieces: an entry that is used meanwhile may be written twice, the newer line last.
+    pub fn save_some(&mut self, saving: &mut Saving, entries: usize, now: Instant) -> Option<Vec<u8>> {
+        if saving.is_done {
+            return None;
+        }
+        let epoch = self.epoch(now);
+        for _ in 0..entries {
+            // The walk meets what is used meanwhile again, which might never end.
+            let met = if saving.left > 0 { self.cache.walk(epoch) } else { None };
+            let Some((key, hit)) = met else {
+                self.save_facts(&mut saving.writer, now);
+                saving.is_done = true;
+                return Some(std::mem::take(&mut saving.writer).finish());
+            };
+            saving.left -= 1;
+            if let Some(hit) = hit {
+                let Hit { known, evidence, learnt, .. } = hit;
+                saving.writer.push(&Record::Verdict { key, known, evidence, learnt });
+            }
+        }
+        Some(saving.writer.take())
+    }
+
+    /// What is known about next hops.
+    fn save_facts(&self, writer: &mut Writer, now: Instant) {
+        let epoch = self.epoch(now);
         let ago = |at: Instant| {
             let passed = now.saturating_duration_since(at).as_secs();
             Epoch(epoch.0.saturating_sub(passed.try_into().unwrap_or(u32::MAX)))
@@ -90,17 +138,26 @@ impl Scheduler {
                 writer.push(&Record::Sender { hop: name, sender: sender as u32, learnt: ago(at) });
             }
         }
-        writer.finish()
+    }
+
+    /// Drops what next hops are known to take: all of a domain, or of every one.
+    pub fn forget_facts(&mut self, domain: Option<&[u8]>) {
+        for hop in self.hops.iter_mut().flatten() {
+            match domain {
+                Some(domain) => drop(hop.domains.remove(domain)),
+                None => hop.domains.clear(),
+            }
+        }
     }
 
     /// Takes a saved file in. Next hops must have been set before; what is said of others is dropped. So are addresses
-    /// that `keep` does not choose by their domain: those that are not ours any more.
+    /// that `keep` does not choose: those that are not ours any more, or that lists settle. What was learnt since stays.
     pub fn load(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8]) -> bool, now: Instant) -> Summary {
         let epoch = self.epoch(now);
         store::read(bytes, |record| match record {
             Record::Verdict { key, known, evidence, learnt } => {
-                if keep(cut(key).1) {
-                    self.cache.learn(key, known, evidence, learnt.min(epoch));
+                if keep(key) {
+                    self.import(key, known, evidence, learnt.min(epoch), epoch);
                 }
             }
             Record::CatchAll { hop, domain, blind, learnt } => {
@@ -122,5 +179,27 @@ impl Scheduler {
                 }
             }
         })
+    }
+
+    /// Takes in an entry of a file, unless something newer is known.
+    fn import(&mut self, key: &[u8], known: Known, evidence: Evidence, learnt: Epoch, now: Epoch) {
+        if self.cache.peek(key, now).is_none_or(|hit| hit.learnt <= learnt) {
+            self.cache.learn(key, known, evidence, learnt);
+        }
+    }
+
+    /// Takes in a list of scam-backscatter's. What it holds for good or bad is believed as long as an answer of a backend
+    /// would be. The number of lines that make no sense is [`Summary::damaged`].
+    pub fn load_backlist(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8]) -> bool, now: Instant) -> Summary {
+        let epoch = self.epoch(now);
+        let (mut taken, mut damaged) = (0, 0);
+        let entry = |entry: backlist::Entry<'_>| {
+            taken += 1;
+            if keep(entry.key) {
+                self.import(entry.key, entry.known, Evidence::default(), entry.learnt, epoch);
+            }
+        };
+        backlist::read(bytes, epoch, entry, |_, _| damaged += 1);
+        Summary { taken, damaged, complete: true }
     }
 }

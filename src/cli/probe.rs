@@ -1,0 +1,331 @@
+//! `rcptmapd probe`: one call-ahead by its own, with the dialogue.
+//!
+//! The machine is the daemon's ([`crate::probe::machine`]), driven here by reads that block. What the daemon remembers is
+//! neither asked nor changed, and its books of who is down don't count: it is to be seen what the backend says now.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read, Write};
+use std::net::ToSocketAddrs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::client::{self, Stream};
+use super::settings::Settings;
+use super::text::{self, Style};
+use super::{Failure, exit};
+use crate::config::{BackendServer, Blind, Config, Endpoint, Overrides, Tls, Unavailable, reason};
+use crate::map::{HashKey, Scratch};
+use crate::probe::classify::{Cause, Finding, Judgement, Stage};
+use crate::probe::hop::HopConfig;
+use crate::probe::machine::Machine;
+use crate::probe::outcome::{Hangup, JobId, Line, Outcome, Start};
+use crate::probe::pace::Random;
+use crate::probe::route::{NextHop, Route};
+use crate::proto::smtp::Mailbox;
+use crate::reload::Catalog;
+use crate::resolve::Recipient;
+use crate::sys;
+use crate::verdict::Verdict;
+
+/// Ask the backend about one recipient, and show the dialogue
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  rcptmapd probe anna@example.org
+  rcptmapd probe -c rcptmapd.toml nobody@example.org
+
+The servers of the next hop are tried in order, as the daemon would. In the same session a made-up address is asked \
+for after a yes (catch_all_test), and known_good after a no. A running daemon is not asked, and learns nothing of it; \
+see `rcptmapd cache` for what it remembers. Connections are not encrypted here.
+
+Exit status: 0 exists, 1 does not exist or is none of ours, 75 can't be told, 78 the configuration is wrong.")]
+pub struct Args {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to ask for
+    #[arg(value_name = "ADDRESS")]
+    address: OsString,
+}
+
+/// The question, and the tests.
+const QUESTION: JobId = JobId(0);
+const MADE_UP: JobId = JobId(1);
+const CANARY: JobId = JobId(2);
+
+/// Whom to ask, and about whom.
+struct Plan {
+    local: Vec<u8>,
+    domain: Vec<u8>,
+    hop: HopConfig,
+    servers: NextHop,
+}
+
+/// What one server said.
+#[derive(Default)]
+struct Said {
+    began: Option<Instant>,
+    lines: Vec<Line>,
+    answer: Option<Finding>,
+    made_up: Option<Finding>,
+    canary: Option<Finding>,
+    /// Why there is no answer.
+    failure: Option<Finding>,
+}
+
+/// Reads the configuration, asks, and prints.
+pub fn run(args: &Args) -> Result<u8, Failure> {
+    let settings = Settings::read(args.config.as_deref(), &Overrides::default())?;
+    let (directory, _) = Catalog::new(false).load(&settings.config);
+    let mut scratch = Scratch::default();
+    let found = directory.snapshot().lookup(args.address.as_bytes(), &mut scratch, &mut ());
+    let style = Style::of_stdout();
+    let address = text::printable_text(args.address.as_bytes());
+    let (Some((local, domain)), Some(policy)) = (found.address, found.policy) else {
+        let code = if found.verdict == Verdict::Unknown { exit::TEMPORARY } else { exit::NO };
+        let verdict = style.bad(found.verdict.name());
+        text::print(&format!("{address}\n\nverdict: {verdict}\n  it is none of ours, so nobody is asked\n"))?;
+        return Ok(code);
+    };
+    let recipient = Recipient { local, domain, policy, routes: directory.routes() };
+    let route = recipient.route();
+    text::print(&format!(
+        "{}\n{}: {route}\n",
+        style.head(&address),
+        if found.wants_probe() { "asked" } else { "settled by the lists, but asked" }
+    ))?;
+    let (hop, servers) = match hop(&route, &settings.config)? {
+        Some(found) => found,
+        None => {
+            let verdict = match route {
+                Route::Local => Verdict::Exists,
+                Route::Refuse(_) => Verdict::Absent,
+                _ => Verdict::Unknown,
+            };
+            text::print(&format!("\nverdict: {}\n", painted(verdict, style)))?;
+            return Ok(code(verdict));
+        }
+    };
+    let plan = Plan { local: local.to_vec(), domain: domain.to_vec(), hop, servers };
+    let mut last = None;
+    for server in plan.servers.servers() {
+        for (place, target) in targets(server) {
+            let said = plan.ask(server, target.as_ref());
+            text::print(&dialogue(&place, &said, style))?;
+            let is_answered = said.answer.is_some();
+            last = Some(said);
+            if is_answered {
+                return finish(&plan, last.as_ref(), style);
+            }
+        }
+    }
+    finish(&plan, last.as_ref(), style)
+}
+
+/// How the next hop of a route is asked.
+fn hop(route: &Route<'_>, config: &Config) -> Result<Option<(HopConfig, NextHop)>, Failure> {
+    let host_name = sys::host_name();
+    let made = match route {
+        Route::Backend(name, _) => {
+            let backend = config.backends.iter().find(|backend| backend.name == *name);
+            backend.map(|backend| HopConfig::new(backend, &host_name))
+        }
+        Route::Hop(hop) => Some(HopConfig::of_table(hop, &config.backends, &host_name)),
+        _ => None,
+    };
+    let made = made.transpose().map_err(|e| Failure::new(exit::CONFIG, format!("{route}: {e}")))?;
+    Ok(made.map(|hop| (hop.clone(), hop.servers)))
+}
+
+/// The addresses of a server, or why there are none.
+fn targets(server: &BackendServer) -> Vec<(String, Result<Endpoint, String>)> {
+    let Endpoint::Host(host, port) = &server.at else { return vec![(server.to_string(), Ok(server.at.clone()))] };
+    match (host.as_str(), *port).to_socket_addrs() {
+        Ok(found) => found.map(|at| (format!("{server} ({})", at.ip()), Ok(Endpoint::Tcp(at)))).collect(),
+        Err(e) => vec![(server.to_string(), Err(reason(&e)))],
+    }
+}
+
+impl Plan {
+    fn ask(&self, server: &BackendServer, target: Result<&Endpoint, &String>) -> Said {
+        let mut said = Said::default();
+        let failure = |stage, text: &str| Some(Finding::failure(stage, Cause::error(text)));
+        let endpoint = match target {
+            Ok(endpoint) => endpoint,
+            Err(why) => return Said { failure: failure(Stage::Resolve, why), ..said },
+        };
+        let mailbox = match Mailbox::new(&self.local, &self.domain) {
+            Ok(mailbox) => mailbox,
+            Err(e) => return Said { failure: failure(Stage::Idle, &e.to_string()), ..said },
+        };
+        let began = Instant::now();
+        said.began = Some(began);
+        let start = Start { lmtp: server.lmtp, pipelining: true, starttls: false, sender: 0, refusals: None };
+        let mut machine = Machine::new(self.hop.dialogue.clone(), start, began);
+        machine.keep_transcript();
+        machine.ask(QUESTION, mailbox, true, began);
+        match client::open(endpoint, self.hop.dialogue.connect_timeout) {
+            Ok(mut stream) => {
+                machine.handle_connected(Instant::now());
+                self.converse(&mut machine, &mut stream, &mut said);
+            }
+            Err(e) if e.kind() == ErrorKind::TimedOut => machine.handle_timeout(Instant::now()),
+            Err(e) => machine.handle_close(&Hangup::Error(reason(&e).into()), Instant::now()),
+        }
+        self.take(&mut machine, &mut said);
+        said.lines = machine.transcript().to_vec();
+        said
+    }
+
+    fn converse(&self, machine: &mut Machine, stream: &mut Stream, said: &mut Said) {
+        let (mut out, mut input) = (Vec::new(), [0; 4096]);
+        loop {
+            if self.take(machine, said) {
+                return;
+            }
+            out.clear();
+            while machine.poll_transmit(&mut out) {}
+            if let Err(e) = stream.write_all(&out) {
+                machine.handle_close(&Hangup::Error(reason(&e).into()), Instant::now());
+                continue;
+            }
+            let Some(due) = machine.poll_timeout() else { return };
+            let patience = due.saturating_duration_since(Instant::now()).max(std::time::Duration::from_millis(1));
+            let read = stream.set_read_timeout(patience).and_then(|()| stream.read(&mut input));
+            let now = Instant::now();
+            match read {
+                Ok(0) => machine.handle_close(&Hangup::Closed, now),
+                Ok(read) => machine.handle_input(input.get(..read).unwrap_or_default(), now),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                    machine.handle_timeout(now);
+                }
+                Err(e) => machine.handle_close(&Hangup::Error(reason(&e).into()), now),
+            }
+        }
+    }
+
+    /// Takes what the machine has found out, and puts what has to be known besides. `true`: it is over.
+    fn take(&self, machine: &mut Machine, said: &mut Said) -> bool {
+        while let Some(outcome) = machine.poll_outcome() {
+            match outcome {
+                Outcome::Answer(QUESTION, finding) => {
+                    let test = self.test(&finding);
+                    said.answer = Some(finding);
+                    match test {
+                        Some((job, mailbox)) => machine.ask(job, mailbox, false, Instant::now()),
+                        None => machine.finish(),
+                    }
+                }
+                Outcome::Answer(job, finding) => {
+                    *(if job == MADE_UP { &mut said.made_up } else { &mut said.canary }) = Some(finding);
+                    machine.finish();
+                }
+                Outcome::StartTls => {
+                    let why = Hangup::Error("connections are not encrypted by this command".into());
+                    machine.handle_close(&why, Instant::now());
+                }
+                Outcome::Closed(closed) => {
+                    said.failure = closed.finding;
+                    return true;
+                }
+                Outcome::Greeted(_) | Outcome::Sender(_) | Outcome::Limit(_) => {}
+            }
+        }
+        false
+    }
+
+    /// What must be asked besides, for the answer to be believed.
+    fn test(&self, finding: &Finding) -> Option<(JobId, Mailbox)> {
+        match finding.judgement {
+            Judgement::Exists { .. } if self.hop.catch_all_test.is_some() => {
+                let local = Random::new(HashKey::new().hash_one(&self.local)).local_part();
+                Mailbox::new(&local, &self.domain).ok().map(|mailbox| (MADE_UP, mailbox))
+            }
+            Judgement::Absent(_) => self.hop.known_good.clone().map(|mailbox| (CANARY, mailbox)),
+            _ => None,
+        }
+    }
+
+    /// The verdict, why, and what else is to be said.
+    fn verdict(&self, said: &Said) -> (Verdict, String, Option<&'static str>) {
+        let taken = |finding: &Option<Finding>| {
+            finding.as_ref().is_some_and(|finding| matches!(finding.judgement, Judgement::Exists { .. }))
+        };
+        let Some(answer) = &said.answer else {
+            let why = said.failure.as_ref().map_or_else(|| "no answer".to_owned(), ToString::to_string);
+            let note = match self.hop.unavailable {
+                Unavailable::Accept => "unavailable = \"accept\": mail servers are told that it exists",
+                Unavailable::Tempfail => "mail servers are told to try again later, unless it is known to exist",
+            };
+            return (Verdict::Unknown, why, Some(note));
+        };
+        let why = answer.to_string();
+        match answer.judgement {
+            Judgement::Exists { .. } if taken(&said.made_up) => match self.hop.blind {
+                Blind::Exists => (
+                    Verdict::Exists,
+                    why,
+                    Some("blind: a made-up address is taken as well, so this proves nothing (blind = \"exists\")"),
+                ),
+                Blind::Tempfail => (
+                    Verdict::Unknown,
+                    why,
+                    Some("blind: a made-up address is taken as well, so this proves nothing (blind = \"tempfail\")"),
+                ),
+            },
+            Judgement::Exists { .. } => {
+                let refused = said.made_up.as_ref().is_some_and(|f| matches!(f.judgement, Judgement::Absent(_)));
+                (Verdict::Exists, why, refused.then_some("a made-up address is refused, so this counts"))
+            }
+            Judgement::Absent(_) if self.hop.known_good.is_some() && !taken(&said.canary) => {
+                (Verdict::Unknown, why, Some("known_good is not taken either, so this refusal is not believed"))
+            }
+            Judgement::Absent(_) => (Verdict::Absent, why, None),
+            _ => (Verdict::Unknown, why, Some("that says nothing about the recipient")),
+        }
+    }
+}
+
+fn finish(plan: &Plan, said: Option<&Said>, style: Style) -> Result<u8, Failure> {
+    let nothing = Said::default();
+    let (verdict, why, note) = plan.verdict(said.unwrap_or(&nothing));
+    let mut out = format!("\nverdict: {}\n  {why}\n", painted(verdict, style));
+    if let Some(note) = note {
+        let _ = writeln!(out, "  {}", style.odd(note));
+    }
+    if plan.hop.dialogue.tls != Tls::Off {
+        let _ = writeln!(out, "  {}", style.odd("the daemon would use STARTTLS, which this command does not"));
+    }
+    text::print(&out)?;
+    Ok(code(verdict))
+}
+
+fn dialogue(place: &str, said: &Said, style: Style) -> String {
+    let mut out = format!("\n{}\n", style.head(place));
+    for line in &said.lines {
+        let time = said.began.map_or(0, |began| line.at.saturating_duration_since(began).as_millis());
+        let _ = writeln!(out, "{time:>6} ms {} {}", if line.ours { '>' } else { '<' }, line.text);
+    }
+    if let (None, Some(failure)) = (&said.answer, &said.failure) {
+        let _ = writeln!(out, "  {}", style.bad(&failure.to_string()));
+    }
+    out
+}
+
+fn painted(verdict: Verdict, style: Style) -> String {
+    match verdict {
+        Verdict::Exists => style.good(verdict.name()),
+        Verdict::Unknown => style.odd(verdict.name()),
+        _ => style.bad(verdict.name()),
+    }
+}
+
+fn code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Exists => exit::OK,
+        Verdict::Absent | Verdict::Foreign => exit::NO,
+        Verdict::Unknown => exit::TEMPORARY,
+    }
+}

@@ -1,0 +1,396 @@
+//! The file of what call-ahead has learnt: read at start, written every few minutes and at the end.
+//!
+//! The loop only turns entries into lines, a few hundred in a turn; a thread of the save's own writes them, and puts the
+//! file in its place when it is whole (`sys::replace`). A crash finds the file of the last save.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, reason};
+use crate::probe::schedule::{Saving, Scheduler};
+use crate::probe::store;
+use crate::sys;
+
+/// At most so much of what was learnt is lost in a crash.
+const EVERY: Duration = Duration::from_secs(300);
+/// Entries that are turned into lines in a turn: 0.2 ms.
+const ENTRIES_PER_TURN: usize = 256;
+/// Pieces that wait for the disk; then the loop waits with the next.
+const PIECES: usize = 64;
+/// A disk that is not done is asked again after this.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// The file, and the save that is under way.
+pub struct VerdictFile {
+    /// `None`: what is learnt is not kept.
+    path: Option<PathBuf>,
+    /// It was read, or there was none: now it may be replaced.
+    was_read: bool,
+    /// What was read is of another make, and is kept beside ours.
+    keep_old: bool,
+    /// The cache's count of changes at the last save.
+    saved_changes: u64,
+    due: Instant,
+    save: Option<Save>,
+    /// Why the last save failed.
+    trouble: Option<String>,
+}
+
+struct Save {
+    /// `None`: all lines are made.
+    saving: Option<Saving>,
+    pieces: Option<SyncSender<Vec<u8>>>,
+    /// What the thread had no room for.
+    waiting: Option<Vec<u8>>,
+    changes: u64,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// Where the file is.
+fn path(config: &Config) -> Option<PathBuf> {
+    Some(config.state_dir.as_ref()?.join(config.cache.file.as_ref()?))
+}
+
+impl VerdictFile {
+    /// Nothing is read yet.
+    pub fn new(config: &Config, now: Instant) -> VerdictFile {
+        let path = path(config);
+        let due = now + EVERY;
+        VerdictFile { path, was_read: false, keep_old: false, saved_changes: 0, due, save: None, trouble: None }
+    }
+
+    /// Another file, perhaps, for the next save.
+    pub fn configure(&mut self, config: &Config) {
+        let path = path(config);
+        if self.path != path {
+            (self.path, self.saved_changes, self.keep_old) = (path, 0, false);
+        }
+    }
+
+    /// Why what was learnt is not being kept.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Its path.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Reads the file, once; the loop serves nobody meanwhile, as it has nothing to serve before.
+    pub fn read(&mut self, scheduler: &mut Scheduler, keep: impl FnMut(&[u8]) -> bool, now: Instant) {
+        let Some(path) = self.path.as_ref().filter(|_| !self.was_read) else { return };
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.was_read = true;
+                return;
+            }
+            Err(e) => {
+                let text = format!("{}: {}", path.display(), reason(&e));
+                log::error!("{text}; what backends said is asked for again, and kept in memory only");
+                self.trouble = Some(text);
+                self.path = None;
+                return;
+            }
+        };
+        self.was_read = true;
+        self.keep_old = !bytes.is_empty() && !store::is_one(&bytes);
+        let summary = match self.keep_old {
+            true => scheduler.load_backlist(&bytes, keep, now),
+            false => scheduler.load(&bytes, keep, now),
+        };
+        let entries = scheduler.cache().len();
+        log::info!("{}: {entries} verdicts of backends, from {} lines", path.display(), summary.taken);
+        if summary.damaged > 0 || !summary.complete {
+            let end = if summary.complete { "" } else { ", and its end is missing" };
+            log::warn!("{}: {} lines make no sense{end}; all others are used", path.display(), summary.damaged);
+        }
+        if !self.keep_old {
+            self.saved_changes = scheduler.cache().changes();
+        }
+    }
+
+    /// When [`VerdictFile::turn`] is due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        match &self.save {
+            None => (self.was_read && self.path.is_some()).then_some(self.due),
+            Some(_) => Some(self.due),
+        }
+    }
+
+    /// Goes on with the save that is under way, or begins one if it is time.
+    pub fn turn(&mut self, scheduler: &mut Scheduler, now: Instant) {
+        if self.due > now {
+            return;
+        }
+        let Some(mut save) = self.save.take() else {
+            self.due = now + EVERY;
+            self.begin(scheduler, now);
+            return;
+        };
+        if save.go_on(scheduler, now) {
+            // The next piece in the next turn.
+            self.due = now;
+        } else {
+            self.due = now + PATIENCE;
+        }
+        if save.pieces.is_none() && save.thread.is_finished() {
+            self.end(save);
+            self.due = now + EVERY;
+        } else {
+            self.save = Some(save);
+        }
+    }
+
+    /// Saves what has changed, to the end: the daemon stops.
+    pub fn finish(&mut self, scheduler: &mut Scheduler, now: Instant) {
+        if let Some(mut save) = self.save.take() {
+            save.send_all(scheduler, now);
+            self.end(save);
+        }
+        self.begin(scheduler, now);
+        if let Some(mut save) = self.save.take() {
+            save.send_all(scheduler, now);
+            self.end(save);
+        }
+    }
+
+    fn begin(&mut self, scheduler: &mut Scheduler, now: Instant) {
+        let changes = scheduler.cache().changes();
+        let Some(path) = self.path.clone().filter(|_| self.was_read && changes != self.saved_changes) else { return };
+        let (pieces, inbox) = sync_channel(PIECES);
+        let keep_old = self.keep_old;
+        let thread = thread::Builder::new().name("verdicts".to_owned()).spawn(move || write(&path, keep_old, &inbox));
+        match thread {
+            Ok(thread) => {
+                let saving = Some(scheduler.begin_save());
+                self.save = Some(Save { saving, pieces: Some(pieces), waiting: None, changes, thread });
+                self.due = now;
+            }
+            Err(e) => self.note(Err(e)),
+        }
+    }
+
+    fn end(&mut self, save: Save) {
+        let done = save.thread.join().unwrap_or_else(|_| Err(io::Error::other("a bug ended it")));
+        if done.is_ok() {
+            self.saved_changes = save.changes;
+            self.keep_old = false;
+        }
+        self.note(done);
+    }
+
+    fn note(&mut self, done: io::Result<()>) {
+        match done {
+            Ok(()) if self.trouble.take().is_some() => log::info!("what backends said is saved again"),
+            Ok(()) => {}
+            Err(e) => {
+                let text = format!("can't save what backends said: {}", reason(&e));
+                if self.trouble.is_none() {
+                    log::error!("{text}; nothing else is affected");
+                }
+                self.trouble = Some(text);
+            }
+        }
+    }
+}
+
+impl Save {
+    /// Makes a piece, and hands it over. `false`: the thread is busy, or has all.
+    fn go_on(&mut self, scheduler: &mut Scheduler, now: Instant) -> bool {
+        let Some(pieces) = &self.pieces else { return false };
+        if self.waiting.is_none() {
+            self.waiting = self.saving.as_mut().and_then(|saving| scheduler.save_some(saving, ENTRIES_PER_TURN, now));
+        }
+        let Some(piece) = self.waiting.take() else {
+            // The end, which the thread must be able to tell from a loop that is gone.
+            return match pieces.try_send(Vec::new()) {
+                Err(TrySendError::Full(_)) => false,
+                _ => {
+                    self.pieces = None;
+                    false
+                }
+            };
+        };
+        // An empty one would be the end.
+        if piece.is_empty() {
+            return true;
+        }
+        match pieces.try_send(piece) {
+            Ok(()) => true,
+            Err(TrySendError::Full(piece)) => {
+                self.waiting = Some(piece);
+                false
+            }
+            // It failed, and will say why.
+            Err(TrySendError::Disconnected(_)) => {
+                self.pieces = None;
+                false
+            }
+        }
+    }
+
+    /// Makes and hands over all that is left.
+    fn send_all(&mut self, scheduler: &mut Scheduler, now: Instant) {
+        let Some(pieces) = self.pieces.take() else { return };
+        let mut send = |piece| pieces.send(piece).is_ok();
+        if self.waiting.take().is_none_or(&mut send) {
+            while let Some(piece) =
+                self.saving.as_mut().and_then(|saving| scheduler.save_some(saving, ENTRIES_PER_TURN, now))
+            {
+                if !piece.is_empty() && !send(piece) {
+                    return;
+                }
+            }
+            send(Vec::new());
+        }
+    }
+}
+
+/// Writes what comes until an empty piece comes.
+fn write(path: &Path, keep_old: bool, pieces: &Receiver<Vec<u8>>) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(ErrorKind::InvalidInput, format!("{}: not a file", path.display())));
+    };
+    let with = |end: &str| {
+        let mut name = name.to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    sys::replace(folder, Path::new(name), &with(".new"), |out| {
+        loop {
+            match pieces.recv() {
+                Ok(piece) if piece.is_empty() => break,
+                Ok(piece) => out.write_all(&piece)?,
+                Err(_) => return Err(io::Error::other("given up half-way")),
+            }
+        }
+        let beside = folder.join(with(".backlist"));
+        match keep_old.then(|| std::fs::hard_link(path, beside)) {
+            Some(Err(e)) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+            _ => Ok(()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::map::HashKey;
+    use crate::probe::cache::{Cache, Epoch, Evidence, Known};
+    use crate::probe::schedule::Limits;
+
+    fn scheduler(now: Instant) -> Scheduler {
+        let hash = HashKey::with_seeds(1, 2, 3, 4);
+        let cache = Cache::new(config::Cache::default(), hash.clone());
+        Scheduler::new(cache, Limits::default(), hash, 7, now, Epoch(1_764_230_400))
+    }
+
+    fn file(folder: &Path, now: Instant) -> VerdictFile {
+        let mut file = VerdictFile::new(&Config::without_file(&config::Overrides::default()), now);
+        file.path = Some(folder.join("state/verdicts"));
+        file
+    }
+
+    fn learn(scheduler: &mut Scheduler, names: std::ops::Range<u32>) {
+        for n in names {
+            let key = format!("u{n}@example.org");
+            scheduler.cache().learn(key.as_bytes(), Known::Exists, Evidence::default(), Epoch(1_764_230_400));
+        }
+    }
+
+    #[test]
+    fn what_is_learnt_is_saved_in_turns_and_read_again() {
+        let (folder, mut now) = (tempfile::tempdir().expect("a folder"), Instant::now());
+        let (mut first, mut kept) = (scheduler(now), file(folder.path(), now));
+        kept.read(&mut first, |_| true, now);
+        learn(&mut first, 0..2_000);
+        assert_eq!(kept.next_timeout(), Some(now + EVERY));
+        now += EVERY;
+        kept.turn(&mut first, now);
+        let mut turns = 0;
+        while kept.save.is_some() {
+            // Life goes on: what is used meanwhile is not lost.
+            let key = format!("u{}@example.org", turns * 300);
+            first.cache().find(key.as_bytes(), Epoch(1_764_230_400));
+            now = now.max(kept.next_timeout().expect("a save is under way"));
+            kept.turn(&mut first, now);
+            turns += 1;
+        }
+        assert!(turns >= 2_000 / ENTRIES_PER_TURN, "{turns}");
+        assert_eq!(kept.trouble(), None);
+        let (mut second, mut read) = (scheduler(now), file(folder.path(), now));
+        read.read(&mut second, |key| key != b"u7@example.org", now);
+        assert_eq!(second.cache().len(), 1_999);
+        // Nothing has changed: nothing is written.
+        std::fs::remove_file(folder.path().join("state/verdicts")).expect("it is there");
+        read.finish(&mut second, now);
+        assert!(!folder.path().join("state/verdicts").exists());
+        learn(&mut second, 7..8);
+        read.finish(&mut second, now);
+        let (mut third, mut again) = (scheduler(now), file(folder.path(), now));
+        again.read(&mut third, |_| true, now);
+        assert_eq!(third.cache().len(), 2_000);
+    }
+
+    #[test]
+    fn a_list_of_another_make_is_read_and_kept_beside_ours() {
+        let (folder, now) = (tempfile::tempdir().expect("a folder"), Instant::now());
+        std::fs::create_dir(folder.path().join("state")).expect("a folder");
+        let list = "anna@example.org valid 1764230000\nnobody@example.org invalid 1764230000\nnonsense\n";
+        std::fs::write(folder.path().join("state/verdicts"), list).expect("written");
+        let (mut first, mut kept) = (scheduler(now), file(folder.path(), now));
+        kept.read(&mut first, |_| true, now);
+        assert_eq!(first.cache().len(), 2);
+        kept.finish(&mut first, now);
+        assert_eq!(std::fs::read_to_string(folder.path().join("state/verdicts.backlist")).expect("kept"), list);
+        let ours = std::fs::read(folder.path().join("state/verdicts")).expect("written");
+        assert!(store::is_one(&ours));
+    }
+
+    #[test]
+    fn what_can_t_be_written_is_told_and_what_can_t_be_read_is_not_replaced() {
+        let (folder, now) = (tempfile::tempdir().expect("a folder"), Instant::now());
+        let (mut first, mut kept) = (scheduler(now), file(folder.path(), now));
+        kept.read(&mut first, |_| true, now);
+        std::fs::write(folder.path().join("state"), "a file where the folder should be").expect("written");
+        learn(&mut first, 0..1);
+        kept.finish(&mut first, now);
+        assert!(kept.trouble().is_some_and(|why| why.contains("state")), "{:?}", kept.trouble());
+        let mut unread = file(folder.path(), now);
+        unread.read(&mut first, |_| true, now);
+        assert_eq!((unread.path(), unread.trouble().is_some()), (None, true));
+    }
+
+    /// `cargo test --release --lib a_million -- --ignored --nocapture`: what a million entries cost.
+    #[test]
+    #[ignore = "a measurement"]
+    fn a_million_verdicts() {
+        let (folder, now) = (tempfile::tempdir().expect("a folder"), Instant::now());
+        let (mut first, mut kept) = (scheduler(now), file(folder.path(), now));
+        kept.read(&mut first, |_| true, now);
+        learn(&mut first, 0..1_000_000);
+        let began = Instant::now();
+        let mut saving = first.begin_save();
+        let (mut longest, mut bytes) = (Duration::ZERO, 0);
+        loop {
+            let piece_began = Instant::now();
+            let Some(piece) = first.save_some(&mut saving, ENTRIES_PER_TURN, now) else { break };
+            longest = longest.max(piece_began.elapsed());
+            bytes += piece.len();
+        }
+        println!("encoded {bytes} bytes in {:?}, longest turn {longest:?}", began.elapsed());
+        let began = Instant::now();
+        kept.finish(&mut first, now);
+        println!("saved at the end in {:?}", began.elapsed());
+        let (mut second, mut read) = (scheduler(now), file(folder.path(), now));
+        let began = Instant::now();
+        read.read(&mut second, |_| true, now);
+        println!("read {} in {:?}", second.cache().len(), began.elapsed());
+    }
+}
