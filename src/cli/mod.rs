@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod completions;
 mod explain;
+mod import;
 mod pipeline;
 mod query;
 mod reload;
@@ -89,6 +90,7 @@ enum Command {
     Stats(stats::Args),
     Report(report::Args),
     Reload(reload::Args),
+    Import(import::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
 }
@@ -146,6 +148,7 @@ pub fn run() -> ExitCode {
         Command::Stats(args) => stats::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
     };

@@ -3,8 +3,8 @@
 use crate::common::run;
 use crate::golden;
 
-const COMMANDS: [&str; 10] =
-    ["serve", "check", "query", "explain", "status", "stats", "report", "reload", "completions", "man"];
+const COMMANDS: [&str; 11] =
+    ["serve", "check", "query", "explain", "status", "stats", "report", "reload", "import", "completions", "man"];
 
 #[test]
 fn help_is_what_it_is_meant_to_be() {
