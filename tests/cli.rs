@@ -13,6 +13,8 @@ mod control;
 mod explain;
 #[path = "cli/help.rs"]
 mod help;
+#[path = "cli/import.rs"]
+mod import;
 #[path = "cli/query.rs"]
 mod query;
 #[path = "cli/serve.rs"]

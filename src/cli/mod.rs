@@ -11,6 +11,7 @@ mod completions;
 mod diff;
 mod explain;
 mod hops;
+mod import;
 mod order;
 mod pipeline;
 mod probe;
@@ -99,6 +100,7 @@ enum Command {
     Rollback(rollback::Args),
     Cache(cache::Args),
     Flush(cache::FlushArgs),
+    Import(import::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
 }
@@ -160,6 +162,7 @@ pub fn run() -> ExitCode {
         Command::Rollback(args) => rollback::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::Flush(args) => cache::flush(&args),
+        Command::Import(args) => import::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
     };

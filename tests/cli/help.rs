@@ -3,7 +3,7 @@
 use crate::common::run;
 use crate::golden;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "serve",
     "check",
     "query",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 14] = [
     "rollback",
     "cache",
     "flush",
+    "import",
     "completions",
     "man",
 ];
