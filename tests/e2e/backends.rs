@@ -1,7 +1,7 @@
 //! Real mailbox servers as backends: who exists is known to them alone, and the daemon asks.
 //!
-//! They listen on an address of their own, beside the gateway's. Each can be stopped, at once and without a good-bye, and
-//! started again.
+//! They listen on an address of their own, beside the gateway's. Each can be stopped, at once and without a good-bye,
+//! and started again.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Read};

@@ -30,7 +30,8 @@ pub(super) fn import(bytes: &[u8], path: &Path) -> Result<Import, String> {
     }
     import.notes.push("a next hop for all else (\".\" or \"*\") makes no domain ours".to_owned());
     import.body = format!(
-        "{}\n# Asked are, for now:\n{asked}[nexthops]\nfile = {}\ndomains = true                    # every domain in it is ours\n",
+        "{}\n# Asked are, for now:\n{asked}[nexthops]\nfile = {}\n\
+         domains = true                    # every domain in it is ours\n",
         listeners(None),
         quoted(&path.to_string_lossy())
     );

@@ -113,7 +113,8 @@ pub(super) fn import(text: &str, switches: &Switches) -> Result<Import, String> 
         }
     }
     if !switches.usemailertable && !switches.alldomains {
-        let what = "where `scam-back -h` names USEMAILERTABLE or ALLDOMAINS, import again with --usemailertable or --alldomains";
+        let what = "where `scam-back -h` names USEMAILERTABLE or ALLDOMAINS, import again with --usemailertable or \
+                    --alldomains";
         import.notes.push(what.to_owned());
     }
     scam.write(switches, &mut import);

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
+use crate::ahead;
 use crate::instructions::{self, Load};
 use crate::load::{self, Idle, Slice, Target, Until};
 use crate::paced::{Latencies, Pace, Paced, Reload, paced};
@@ -67,6 +68,8 @@ pub enum Part {
     Start,
     /// 10 M recipients: load, memory, latencies during a reload
     Big,
+    /// Call-ahead: 1,000 wait for a backend that is 50 ms away
+    Ahead,
     /// Instructions a look-up, by callgrind
     Instructions,
 }
@@ -155,6 +158,9 @@ pub fn run(options: &Options) -> Result<bool> {
         }
         run.servers.clear();
         run.memcached_tcp = None;
+    }
+    if wants(Part::Ahead) {
+        run.part("call-ahead", Run::ahead);
     }
     if wants(Part::Instructions) {
         run.part("instructions", Run::instructions);
@@ -313,6 +319,10 @@ impl Run {
         let figures = Kind::ALL.map(|kind| costs.get(&kind).map(|costs| us(median(costs))).unwrap_or_default());
         self.table.push(Row { what: what.to_owned(), figures, ratio, target, verdict });
         Ok(())
+    }
+
+    fn ahead(&mut self) -> Result<()> {
+        ahead::measure(&self.launcher, &self.list, self.sizes.recipients, self.sizes.paced, &mut self.table)
     }
 
     fn cpu(&mut self) -> Result<()> {

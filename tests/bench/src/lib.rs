@@ -2,11 +2,12 @@
 //!
 //! [`comparison`] is the run; [`server`] starts and loads what is compared ([`packages`] brings redis and
 //! memcached, [`bare`] is the yardstick); [`load`] and [`paced`] ask and check every reply, in the words of
-//! [`protocol`], about [`recipients`]; [`process`] tells what it cost, [`instructions`] counts, [`table`] shows.
+//! [`protocol`], about [`recipients`]; [`ahead`] asks beyond the lists; [`process`] tells what it cost, [`instructions`] counts, [`table`] shows.
 //!
 //! All load goes to UNIX sockets and loopback; servers are started by hand in a temporary folder and
 //! stopped at the end. README.md says how figures come about.
 
+pub mod ahead;
 pub mod bare;
 pub mod comparison;
 pub mod endpoint;
