@@ -448,3 +448,10 @@ fn metrics_are_openmetrics() {
         assert!(page.lines().any(|there| there == line), "{line} is not in\n{page}");
     }
 }
+
+#[test]
+fn a_refusal_of_postmaster_is_not_carried_out_and_said() {
+    let daemon = Setup::new().list("access", "To:anna@example.org RELAY\nTo:postmaster@example.org REJECT\n").start();
+    assert_eq!(daemon.query("postmaster@example.org"), "OK postmaster@example.org");
+    daemon.wait_for_log("access:2: postmaster is refused here, and exists all the same");
+}

@@ -98,6 +98,22 @@ fn the_table_of_replies_is_what_the_maps_say() {
 }
 
 #[test]
+fn the_configuration_is_one() {
+    let readme = repository("README.md");
+    let mut seen = 0;
+    for (_, _, text) in blocks(&readme).into_iter().filter(|(_, language, _)| language == "toml") {
+        let setup = Setup::new().file("list", "anna@example.org\n");
+        let file = setup.path("rcptmapd.toml");
+        let setup = setup.file("rcptmapd.toml", format!("{text}\n[[source]]\npath = \"list\"\n"));
+        let checked = run(&["check".as_ref(), "-c".as_ref(), file.as_os_str()]);
+        assert_eq!(checked.code, Some(0), "{}{}", checked.out, checked.err);
+        drop(setup);
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+#[test]
 fn the_commands_are_there() {
     let readme = repository("README.md");
     let table = readme.split("## Commands").nth(1).expect("a section").split("\n## ").next().unwrap_or_default();

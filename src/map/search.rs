@@ -92,14 +92,14 @@ pub(super) struct Search<'s, 'a, T> {
 
 impl<'s, T: Trace> Search<'s, '_, T> {
     pub(super) fn all_steps(&mut self, name: Name<'_>) -> (Step, Decision<'s>) {
-        if let Some(found) = self.named(name) {
+        if let Some(found) = self.named(Step::Exact, name) {
             return found;
         }
         let name = match self.unwrapped(name) {
             Unwrapped::Proof => return (Step::Unwrap, Decision::Exists(None)),
             Unwrapped::Plain(plain) => {
                 self.trace.note(Step::Unwrap, &"without its BATV tag");
-                if let Some(found) = self.named(plain) {
+                if let Some(found) = self.named(Step::Exact, plain) {
                     return found;
                 }
                 plain
@@ -138,13 +138,13 @@ impl<'s, T: Trace> Search<'s, '_, T> {
     }
 
     /// Listed as it is, or one of the names that exist always.
-    fn named(&mut self, name: Name<'_>) -> Option<(Step, Decision<'s>)> {
-        let hit = self.in_chain(Step::Exact, Key::of(name, &self.snapshot.key));
+    fn named(&mut self, step: Step, name: Name<'_>) -> Option<(Step, Decision<'s>)> {
+        let hit = self.in_chain(step, Key::of(name, &self.snapshot.key));
         let lower = name.lower.bytes();
         let postmaster = lower == b"postmaster";
         match hit {
             // An explicit refusal of postmaster is against RFC 5321, 4.5.1; the load has warned about it.
-            Some(hit) if hit.entry.accepts() || !postmaster => return Some((Step::Exact, decide(hit))),
+            Some(hit) if hit.entry.accepts() || !postmaster => return Some((step, decide(hit))),
             _ => {}
         }
         if postmaster || self.policy.always.iter().any(|always| **always == *lower) {
@@ -184,10 +184,8 @@ impl<'s, T: Trace> Search<'s, '_, T> {
                     return Some((Step::Detail, decide(hit)));
                 }
             }
-            match self.named(base) {
-                Some((Step::Always, decision)) => return Some((Step::Always, decision)),
-                Some((_, decision)) => return Some((Step::Detail, decision)),
-                None => {}
+            if let Some(found) = self.named(Step::Detail, base) {
+                return Some(found);
             }
         }
         None

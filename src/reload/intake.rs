@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::logging::escape;
-use crate::map::{Builder, Content, Item, KeyText, Unfit};
+use crate::map::{Builder, Content, Grant, Item, Key, KeyText, Unfit};
 use crate::source::{Fault, Note, Sink, Skip};
 
 /// Bad lines of a source that are kept with their text; all are counted.
@@ -116,6 +116,11 @@ impl Sink for Intake {
                     && self.builder.len() > before
                 {
                     lines.push(line);
+                }
+                if let (Key::Recipient { local, .. }, Grant::Refuse(_)) = (item.key, &item.grant)
+                    && local.eq_ignore_ascii_case(b"postmaster")
+                {
+                    self.note(line, Note::Postmaster);
                 }
             }
             Err(why @ Unfit::TooLarge(_)) => self.too_large = Some(why),

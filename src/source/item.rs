@@ -146,6 +146,9 @@ pub enum Note {
     /// `*` in a format that has no wildcards.
     #[error("'*' has no meaning in this format and is taken literally")]
     Literal,
+    /// A refusal that is not carried out.
+    #[error("postmaster is refused here, and exists all the same: every domain must have it (RFC 5321, 4.5.1)")]
+    Postmaster,
     /// A key that sendmail would cut.
     #[error("a key is longer than the 256 bytes that sendmail looks at")]
     LongKey,
