@@ -1,7 +1,8 @@
 //! The file of what call-ahead has learnt: read at start, written every few minutes and at the end.
 //!
 //! The loop only turns entries into lines, a few hundred in a turn; a thread of the save's own writes them, and puts the
-//! file in its place when it is whole (`sys::replace`). A crash finds the file of the last save.
+//! file in its place when it is whole (`sys::replace`). A crash finds the file of the last save. A million entries are
+//! 51 MB: 0.12 ms a turn and 0.5 s in all to make, 0.8 s to read, during which the loop has nothing to serve yet.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::sys;
 
 /// At most so much of what was learnt is lost in a crash.
 const EVERY: Duration = Duration::from_secs(300);
-/// Entries that are turned into lines in a turn: 0.2 ms.
+/// Entries that are turned into lines in a turn: 0.12 ms.
 const ENTRIES_PER_TURN: usize = 256;
 /// Pieces that wait for the disk; then the loop waits with the next.
 const PIECES: usize = 64;
