@@ -220,7 +220,12 @@ impl Scam {
             "timeoutsmtpreply" => once(&mut self.reply, line, seconds(value)?, notes),
             "backaddrsubdomains" | "backaddrsubdomain" => once(&mut self.subdomains, line, yes(value)?, notes),
             "backerrortempfail" => once(&mut self.tempfail, line, yes(value)?, notes),
-            "backlist" => return Err("what is learnt is kept in state_dir, and what was is learnt anew".to_owned()),
+            "backlist" => {
+                return Err(format!(
+                    "what is learnt is kept in state_dir; what this list knows is read if it is copied there once, \
+                     before the first start: cp {value} /var/lib/rcptmapd/verdicts"
+                ));
+            }
             "mailertable" => once(&mut self.mailertable, line, value.to_owned(), notes),
             "backskipdaemon" => self.daemons.get_or_insert_default().push(value.to_owned()),
             "backskipverify" => self.clients.push(client(value)?),
