@@ -310,8 +310,11 @@ impl Log {
         let (text, waited) = changed
             .wait_timeout_while(text.lock().expect("no panic"), PATIENCE, |text| !until(text))
             .expect("no panic");
-        assert!(!waited.timed_out(), "the daemon did not write it; it wrote:\n{}", text.text);
-        text.text.clone()
+        let so_far = text.text.clone();
+        // Who fails holds nothing that others need.
+        drop(text);
+        assert!(!waited.timed_out(), "the daemon did not write it; it wrote:\n{so_far}");
+        so_far
     }
 
     fn to_end(&self) -> String {
