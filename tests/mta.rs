@@ -204,6 +204,33 @@ mod backends {
     }
 }
 
+/// Lists as other programs write them, between a real gateway and its senders.
+mod lists {
+    use super::e2e::lists;
+
+    #[test]
+    fn people_of_a_directory() {
+        lists::people_of_a_directory();
+    }
+
+    #[test]
+    fn export_of_an_exchange_server() {
+        lists::export_of_an_exchange_server(|text| text.as_bytes().to_vec());
+    }
+
+    #[test]
+    fn export_of_an_exchange_server_in_utf16() {
+        lists::export_of_an_exchange_server(|text| {
+            std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+        });
+    }
+
+    #[test]
+    fn lists_of_mailman() {
+        lists::lists_of_mailman();
+    }
+}
+
 /// Whom Postfix calls authenticated is not checked, nor is a listed network that it is told of by XCLIENT.
 fn xclient(wiring: Wiring) {
     let Some(world) = World::start_with_daemon(wiring, Unix) else { return };

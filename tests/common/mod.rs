@@ -97,6 +97,7 @@ pub struct Setup {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     limits: String,
+    mounts: String,
 }
 
 impl Default for Setup {
@@ -110,7 +111,15 @@ impl Setup {
     pub fn new() -> Setup {
         let dir = tempfile::Builder::new().prefix("rcptmapd-").tempdir().expect("a temporary folder");
         permit(dir.path(), 0o755);
-        Setup { dir, lists: Vec::new(), config: None, args: Vec::new(), env: Vec::new(), limits: String::new() }
+        Setup {
+            dir,
+            lists: Vec::new(),
+            config: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            limits: String::new(),
+            mounts: String::new(),
+        }
     }
 
     /// A path in the folder.
@@ -168,6 +177,15 @@ impl Setup {
         self
     }
 
+    /// A file system of its own in the folder, which the daemon alone sees, and can only read. Needs root.
+    pub fn read_only(mut self, name: &str) -> Setup {
+        let path = self.path(name);
+        std::fs::create_dir(&path).expect("a folder");
+        let path = path.display();
+        self.mounts += &format!("mount -t tmpfs -o mode=0755 tmpfs {path} && mount -o remount,ro {path} && ");
+        self
+    }
+
     /// The text of a configuration with the settings that a test needs.
     pub fn complete_config(&self, text: &str) -> String {
         let dir = self.dir.path().display().to_string();
@@ -214,7 +232,10 @@ impl Setup {
         }
         command.args(&self.args).args(&self.lists).envs(self.env.iter().map(|(name, value)| (name, value)));
         if !self.limits.is_empty() {
-            command = under_limits(&command, &self.limits);
+            command = prepared(&["/bin/sh"], &self.limits, &command);
+        }
+        if !self.mounts.is_empty() {
+            command = prepared(&["unshare", "--mount", "--", "/bin/sh"], &self.mounts, &command);
         }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
@@ -235,10 +256,11 @@ impl Setup {
     }
 }
 
-/// The same command, started by a shell that sets limits first.
-fn under_limits(command: &Command, limits: &str) -> Command {
-    let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(format!("{limits}exec \"$0\" \"$@\"")).arg(command.get_program());
+/// The same command, started by a shell that prepares something first: `... && `.
+fn prepared(shell: &[&str], preparation: &str, command: &Command) -> Command {
+    let (program, arguments) = shell.split_first().expect("a shell");
+    let mut shell = Command::new(program);
+    shell.args(arguments).arg("-c").arg(format!("{preparation}exec \"$0\" \"$@\"")).arg(command.get_program());
     shell.args(command.get_args()).env_clear().stdin(Stdio::null());
     shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     if let Some(dir) = command.get_current_dir() {
@@ -290,8 +312,11 @@ impl Log {
         let (text, waited) = changed
             .wait_timeout_while(text.lock().expect("no panic"), PATIENCE, |text| !until(text))
             .expect("no panic");
-        assert!(!waited.timed_out(), "the daemon did not write it; it wrote:\n{}", text.text);
-        text.text.clone()
+        let so_far = text.text.clone();
+        // Who fails holds nothing that others need.
+        drop(text);
+        assert!(!waited.timed_out(), "the daemon did not write it; it wrote:\n{so_far}");
+        so_far
     }
 
     fn to_end(&self) -> String {

@@ -134,6 +134,11 @@ names = ["example.com"]
         fs::write(self.configuration(), text + lines).expect("the folder is ours");
     }
 
+    /// A file or folder beside the others.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     fn configuration(&self) -> PathBuf {
         self.dir.join("rcptmapd.toml")
     }
@@ -188,6 +193,13 @@ impl Daemon {
         poll_until("the daemon has reloaded", || {
             self.files.ask(&format!("{request}\n")).is_ok_and(|found| found == format!("{reply}\n"))
         });
+    }
+
+    /// Sends SIGHUP and waits until the daemon has said this about it.
+    pub fn reload_says(&mut self, text: &str) {
+        let before = self.files.said().len();
+        self.signal("HUP");
+        poll_until(text, || self.files.said()[before..].contains(text));
     }
 
     /// Waits until the daemon has said this.

@@ -1,4 +1,4 @@
-//! Debian's MTA packages, unpacked side by side into a cache folder.
+//! Debian's packages of MTAs and of what stands beside them, unpacked side by side into a cache folder.
 //!
 //! Owns the cache: one read-only root per MTA, made once and reused. Installs nothing on the host and runs no
 //! maintainer script: the packages conflict with each other, and with whatever MTA the host has.
@@ -64,6 +64,10 @@ pub const DOVECOT: Packages = Packages {
     packages: &["dovecot-core", "dovecot-lmtpd", "dash"],
     mount_points: &["etc/dovecot", "var/lib/dovecot"],
 };
+
+/// OpenLDAP's server with its clients: a directory to get lists from.
+pub const SLAPD: Packages =
+    Packages { name: "slapd", packages: &["slapd", "ldap-utils", "dash"], mount_points: &["var/lib/ldap"] };
 
 impl Packages {
     /// The unpacked root, made on first use.
