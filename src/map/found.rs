@@ -55,7 +55,7 @@ impl Step {
 pub struct Hit<'s> {
     /// What it says.
     pub entry: &'s Entry,
-    /// Whose entry it is: see [`Snapshot::sources`].
+    /// Whose entry it is: see [`Snapshot::sources`](super::Snapshot::sources).
     pub source: usize,
 }
 
@@ -85,7 +85,7 @@ pub struct Found<'s, 'k> {
     pub hit: Option<Hit<'s>>,
     /// What holds for the domain; `None` when it is not ours.
     pub policy: Option<&'s Policy>,
-    /// The domain's place in [`Snapshot::domains`]; `None` when it is not ours.
+    /// The domain's place in [`Snapshot::domains`](super::Snapshot::domains); `None` when it is not ours.
     pub domain: Option<u32>,
     /// The address as it was looked for: local part (empty for a foreign one) and domain.
     pub address: Option<(&'k [u8], &'k [u8])>,

@@ -40,7 +40,7 @@ impl Stage {
 
 /// Names and values per stage. They hold until the next set for the same stage, which takes their place as a whole.
 ///
-/// At most [`KEPT`] x [`MAX_VALUE`] bytes a stage, whatever the peer sends; the memory is used again from one message to
+/// At most `KEPT` x `MAX_VALUE` bytes a stage, whatever the peer sends; the memory is used again from one message to
 /// the next.
 #[derive(Clone, Debug, Default)]
 pub struct Macros {
