@@ -13,8 +13,8 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Datelike, Local, Timelike};
@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use syslog::{LogFormat, LoggerBackend, Severity};
 
-use crate::config::{self, Facility, LogTarget, reason};
+use crate::config::{self, Addresses, Facility, LogTarget, reason};
 
 /// Where log daemons listen.
 pub const LOG_SOCKET: &str = "/dev/log";
@@ -83,11 +83,27 @@ enum Style {
     File,
 }
 
+/// Whether addresses are hashed; like the log itself there is one for the process.
+static HASHED: AtomicBool = AtomicBool::new(false);
+/// The key of the hashes: another one in each process, so that nobody finds an address by trying.
+static ADDRESS_KEY: OnceLock<ahash::RandomState> = OnceLock::new();
+
+/// A recipient's address, or text of a list, as the log may show it (`log.addresses`): plain and escaped, or a keyed hash,
+/// by which one can still see that two lines speak of the same.
+pub fn address(bytes: &[u8]) -> String {
+    if HASHED.load(Ordering::Relaxed) {
+        format!("<{:016x}>", ADDRESS_KEY.get_or_init(ahash::RandomState::new).hash_one(bytes))
+    } else {
+        escape(bytes).to_string()
+    }
+}
+
 /// Makes the log that `config` asks for the log of the program. It lives until the end, as `log` wants it.
 pub fn init(config: &config::Log, outlets: Outlets) -> Result<&'static Logger, log::SetLoggerError> {
     let logger: &'static Logger = Box::leak(Box::new(Logger::new(config, outlets)));
     log::set_logger(logger)?;
     log::set_max_level(config.level.max());
+    HASHED.store(config.addresses == Addresses::Hashed, Ordering::Relaxed);
     Ok(logger)
 }
 
@@ -113,6 +129,7 @@ impl Logger {
         }
         state.config = config.clone();
         log::set_max_level(config.level.max());
+        HASHED.store(config.addresses == Addresses::Hashed, Ordering::Relaxed);
     }
 
     /// How many messages were dropped since the start, because nobody took them.

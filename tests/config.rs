@@ -268,10 +268,14 @@ fn a_file_that_is_not_there_is_told_with_advice() {
 fn what_waits_for_a_later_version_is_refused_by_load() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("r.toml");
-    std::fs::write(&path, format!("{ONE}[log]\naddresses = \"hashed\"\n")).expect("a file");
+    std::fs::write(
+        &path,
+        format!("{ONE}[[map]]\nname = \"t\"\nkind = \"table\"\npath = \"/t\"\nformat = \"postmap\"\n"),
+    )
+    .expect("a file");
     let error = Config::load(&path, &Overrides::default()).expect_err("that is not there yet");
-    let said = "[log] addresses = \"hashed\": needs a later version of rcptmapd; today it can be \"plain\"";
-    assert_eq!(error.to_string(), format!("{}:4: {said}", path.display()));
+    let said = "[[map]] format = \"postmap\": needs a later version of rcptmapd; today it can be \"auto\"";
+    assert_eq!(error.to_string(), format!("{}:7: {said}", path.display()));
 }
 
 #[test]

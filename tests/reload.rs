@@ -672,3 +672,14 @@ fn the_export_of_an_exchange_server() {
     assert_eq!(daemon.query("u40@example.org"), "OK u40@example.org");
     assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
 }
+
+#[test]
+fn addresses_in_the_log_may_be_hashed() {
+    let config = "[log]\naddresses = \"hashed\"\n[[source]]\nname = \"a\"\npath = \"list\"\n";
+    let mut daemon = Setup::new().file("list", "anna@example.org\n").config(config).start();
+    daemon.write("list", "anna@example.org\nbert@example.org\nsecret words of carla@example.org etc.\n");
+    daemon.hup();
+    let log = daemon.wait_for_log("added <");
+    assert!(!log.contains("bert@") && !log.contains("carla"), "{log}");
+    assert_eq!(daemon.query("bert@example.org"), "OK bert@example.org");
+}

@@ -43,7 +43,6 @@ const fn but(key: &'static str, today: &'static [&'static str]) -> Later {
 
 /// One line per setting that has to wait.
 const LATER: &[Later] = &[
-    but("log.addresses", &["plain"]),
     Later { key: "source.format", today: Today::Formats },
     #[cfg(not(feature = "tls"))]
     Later { key: "backend.tls", today: Today::Without("tls", &["off"]) },

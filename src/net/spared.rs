@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::logging::escape;
+use crate::logging::address;
 use crate::map::Mode;
 use crate::resolve::Directory;
 
@@ -45,7 +45,7 @@ impl Spared {
         }
         if self.written < LINES {
             self.written += 1;
-            log::warn!("{}: would have been refused (mode = \"warn\")", escape(recipient));
+            log::warn!("{}: would have been refused (mode = \"warn\")", address(recipient));
         } else {
             self.unwritten += 1;
         }

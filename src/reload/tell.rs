@@ -2,7 +2,7 @@
 //! nothing again that was said before.
 
 use super::report::{Report, SourceReport, State};
-use crate::logging::escape;
+use crate::logging::{address, escape};
 use crate::map::{Changes, DomainChange};
 
 /// Domains that are told by name.
@@ -57,7 +57,7 @@ fn tell_source(source: &SourceReport) {
             first.file.as_ref().unwrap_or(&source.origin),
             first.line,
             first.why,
-            first.text
+            address(first.text.as_bytes())
         );
     }
     for (line, note) in &findings.notes {
@@ -91,7 +91,7 @@ fn tell_changes(name: &str, changes: &Changes) {
         [("added", changes.added, &changes.first_added), ("removed", changes.removed, &changes.first_removed)]
     {
         if !first.is_empty() {
-            let names: Vec<String> = first.iter().map(|name| escape(name.as_bytes()).to_string()).collect();
+            let names: Vec<String> = first.iter().map(|name| address(name.as_bytes())).collect();
             let more = if count > first.len() { format!(" and {} more", count - first.len()) } else { String::new() };
             log::info!("source {name}: {what} {}{more}", names.join(", "));
         }
