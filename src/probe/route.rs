@@ -173,7 +173,8 @@ fn hosts(text: &str, lmtp: bool) -> Result<Target, TargetError> {
         };
         let at = match name.parse::<IpAddr>() {
             Ok(ip) => Endpoint::Tcp(SocketAddr::new(ip, port)),
-            Err(_) => match format!("{name}:{port}").parse() {
+            // With "inet:" in front, a host called fd or unix is none of the other kinds of endpoint.
+            Err(_) => match format!("inet:{name}:{port}").parse() {
                 Ok(at @ Endpoint::Host(..)) => at,
                 _ => return Err(TargetError::Unknown),
             },
@@ -509,6 +510,15 @@ mod tests {
         assert_eq!(find(&routes, "example.org", Ours::Yes(None)), "None");
         routes.all_domains = Some("hub".into());
         assert_eq!(find(&routes, "example.org", Ours::Yes(None)), "backend hub");
+    }
+
+    #[test]
+    fn a_host_may_be_called_like_a_kind_of_endpoint() {
+        for name in ["fd", "unix", "local", "inet", "inet6"] {
+            let at = Endpoint::Host(name.to_owned(), 1);
+            let hop = NextHop::new(vec![BackendServer { lmtp: false, at }]).expect("not empty");
+            assert_eq!(hop.to_string().parse(), Ok(Target::Hop(hop)), "{name}");
+        }
     }
 
     #[test]
