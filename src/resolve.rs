@@ -258,12 +258,12 @@ impl Directory {
                         self.of(&found, self.in_access(&found))
                     }
                 }
-                _ => plain(self.pair(key)),
+                _ => plain(found_value(self.snapshot.pair(lower(key, scratch.domain_buffer())))),
             },
             Kind::Domains => plain(self.domain(key, scratch)),
             Kind::Nexthop => plain(self.nexthop(key, scratch)),
             Kind::Table(None) => plain(Reply::Temp(NO_DATA)),
-            Kind::Table(Some(table)) => plain(found_value(table.pairs().find(&key.to_ascii_lowercase()))),
+            Kind::Table(Some(table)) => plain(found_value(table.pairs().find(lower(key, scratch.domain_buffer())))),
         })
     }
 
@@ -436,6 +436,13 @@ fn own_reply<'a>(found: &Found<'a, '_>) -> Option<&'a verdict::Reply> {
         crate::map::Entry::Refuse(Some(reply)) if reply.is_temporary() => Some(reply),
         _ => None,
     }
+}
+
+/// The key as tables have it, in space that is used again.
+fn lower<'b>(key: &[u8], buffer: &'b mut Vec<u8>) -> &'b [u8] {
+    buffer.clear();
+    buffer.extend(key.iter().map(u8::to_ascii_lowercase));
+    buffer
 }
 
 fn found_value(value: Option<&[u8]>) -> Reply<'_> {

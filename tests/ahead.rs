@@ -561,3 +561,35 @@ fn explain_shows_who_is_asked_and_what_is_remembered() {
     assert_eq!(alone.code, Some(75));
     assert!(alone.out.contains("it would be asked now, unless it is remembered (unix:"), "{}", alone.out);
 }
+
+#[test]
+fn milters_and_policy_services_are_answered_in_time_too() {
+    use std::io::Read;
+    let backend = Backend::start(Manner::SilentAtRcpt);
+    let more = "[[listen]]\non = \"unix:DIR/rcptmapd.sock\"\n[[listen]]\non = \"unix:DIR/milter.sock\"\nprotocol = \"milter\"\n";
+    let text = config(&backend, more, "").replace("[limits]\n", "[limits]\nanswer_milter = \"500ms\"\n");
+    let daemon = Setup::new().file("list", "listed@example.org\n").config(&text).start();
+    let mut policy = daemon.connect();
+    let request =
+        b"request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=192.0.2.9\nrecipient=nobody@example.org\n\n";
+    policy.write_all(request).expect("the daemon reads");
+    let mut milter = connect_unix(&daemon.path("milter.sock")).expect("the daemon accepts");
+    let mut packet = |command: &[u8], milter: &mut std::os::unix::net::UnixStream| {
+        let length = u32::try_from(command.len()).expect("short").to_be_bytes();
+        milter.write_all(&[&length[..], command].concat()).expect("the daemon reads");
+        let mut head = [0; 4];
+        milter.read_exact(&mut head).expect("a reply");
+        let mut body = vec![0; u32::from_be_bytes(head) as usize];
+        milter.read_exact(&mut body).expect("a whole reply");
+        String::from_utf8_lossy(&body).into_owned()
+    };
+    assert!(packet(b"O\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff", &mut milter).starts_with('O'));
+    assert_eq!(packet(b"Cmx.example.net\x004\x9c\x40192.0.2.9\0", &mut milter), "c");
+    assert_eq!(packet(b"M<s@src.example>\0", &mut milter), "c");
+    let reply = packet(b"R<nobody@example.org>\0", &mut milter);
+    assert!(reply.starts_with("y451 4.3.0 "), "{reply}");
+    assert_eq!(packet(b"R<listed@example.org>\0", &mut milter), "c");
+    policy.shutdown(std::net::Shutdown::Write).expect("open");
+    let reply = String::from_utf8(common::read_to_end(&mut policy)).expect("text");
+    assert!(reply.starts_with("action=DEFER_IF_PERMIT 4.3.0 "), "{reply}");
+}
