@@ -574,7 +574,7 @@ fn milters_and_policy_services_are_answered_in_time_too() {
         b"request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=192.0.2.9\nrecipient=nobody@example.org\n\n";
     policy.write_all(request).expect("the daemon reads");
     let mut milter = connect_unix(&daemon.path("milter.sock")).expect("the daemon accepts");
-    let mut packet = |command: &[u8], milter: &mut std::os::unix::net::UnixStream| {
+    let packet = |command: &[u8], milter: &mut std::os::unix::net::UnixStream| {
         let length = u32::try_from(command.len()).expect("short").to_be_bytes();
         milter.write_all(&[&length[..], command].concat()).expect("the daemon reads");
         let mut head = [0; 4];
