@@ -27,6 +27,7 @@
 //!   but the next event, takes no lock, and allocates nothing for a look-up.
 //! - The *loader* ([`reload::Loader`]) turns files into a directory beside the one in force, at low priority, and hands over
 //!   an `Arc`; old directories come back to it to be dropped.
+//! - The *resolver* (`net/probing.rs`) looks up the names of backends; it exists only where there are any.
 //!
 //! # From a connection to the reply
 //!
@@ -37,12 +38,17 @@
 //!    that is written down there once for loading, asking and explaining.
 //! 5. The codec appends the reply; all replies of a batch leave in one write.
 //!
+//! Where the lists have not the last word (`verify` of a domain), a `resolve::Prober` is asked on the way: it answers out of
+//! the cache, or says "later". Then the request stays where it is in the session's input, the scheduler (`probe/schedule.rs`)
+//! asks the backend, and the session asks again when the answer or its deadline has come.
+//!
 //! # From a list to the snapshot
 //!
-//! 1. `reload/read.rs` reads a file in pieces, once; [`source`] finds the format out and makes items of lines.
+//! 1. `reload/read.rs` reads a file, a folder or a command's output in pieces, once; [`source`] finds the format out and makes items of lines.
 //! 2. [`map::Builder`] folds, interns and stores them: one [`map::Content`] a source.
 //! 3. `reload/catalog.rs` keeps the last good content of each source and joins all with our domains to a
-//!    [`map::Snapshot`]. A list that is not taken leaves its last good content in force.
+//!    [`map::Snapshot`]. A list that `reload/guard.rs` does not let pass leaves its last good content in force, from memory or
+//!    out of `state_dir` (`reload/store.rs`).
 
 pub mod address;
 pub mod cli;
