@@ -593,3 +593,23 @@ fn milters_and_policy_services_are_answered_in_time_too() {
     let reply = String::from_utf8(common::read_to_end(&mut policy)).expect("text");
     assert!(reply.starts_with("action=DEFER_IF_PERMIT 4.3.0 "), "{reply}");
 }
+
+#[test]
+fn what_was_found_out_for_one_request_is_never_the_answer_to_the_next() {
+    let backend = Backend::start(Manner::SilentAtRcpt);
+    let text = config(&backend, "", "").replace("reply_timeout = \"1s\"", "reply_timeout = \"2s\"");
+    let text = text.replace("answer = \"3s\"", "answer = \"20s\"");
+    let mut daemon = Setup::new().file("list", "listed@example.org\n").config(&text).start();
+    let mut waiting = daemon.connect();
+    waiting.write_all(b"23:rcpt nobody@example.org,21:rcpt anna@example.org,").expect("the daemon reads");
+    while backend.sessions.load(Ordering::SeqCst) == 0 {
+        assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org");
+    }
+    // The first is settled by a list before its probe ends; the second still has to be asked about.
+    daemon.write("list", "listed@example.org\nnobody@example.org\n");
+    daemon.hup();
+    backend.become_(Manner::Good);
+    waiting.shutdown(std::net::Shutdown::Write).expect("open");
+    let replies = String::from_utf8(common::read_to_end(&mut waiting)).expect("text");
+    assert_eq!(replies, "21:OK nobody@example.org,19:OK anna@example.org,");
+}
