@@ -85,6 +85,7 @@ pub struct Status {
     load_seconds: f64,
     /// Why the last configuration was not taken.
     pub configuration_error: Option<String>,
+    state_dir_error: Option<String>,
     domains: usize,
     recipients: usize,
     memory_bytes: u64,
@@ -104,9 +105,11 @@ struct Source {
     error: Option<String>,
     format: Option<String>,
     recipients: u64,
+    vanished: u64,
     foreign: u64,
     bad_lines: u64,
     taken: Option<u64>,
+    version: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -161,6 +164,11 @@ impl Status {
             });
             let _ = writeln!(out, "  to do: mend it, see `rcptmapd check`, then `rcptmapd reload`");
         }
+        if let Some(error) = &self.state_dir_error {
+            let _ = writeln!(out, "\n{} {error}", style.bad("nothing is saved:"));
+            let _ = writeln!(out, "  meanwhile: the answers are right; after a restart an older list may serve, or none");
+            let _ = writeln!(out, "  to do: make room there, or make it writable, then `rcptmapd reload`");
+        }
         self.listeners(style, &mut out);
         self.sources(now, style, &mut out);
         self.files(style, &mut out);
@@ -175,9 +183,8 @@ impl Status {
             "ok" => style.good(&format!("ok: serving {served}")),
             "loading" => style.odd("loading: every recipient is \"try again later\" until it is done"),
             state => {
-                let kept = |states: &mut dyn Iterator<Item = &str>| states.filter(|state| *state != "ok").count();
-                let not_taken = kept(&mut self.sources.iter().map(|source| source.state.as_str()))
-                    + kept(&mut self.files.iter().map(|file| file.state.as_str()));
+                let not_taken = self.sources.iter().filter(|source| source.error.is_some()).count()
+                    + self.files.iter().filter(|file| file.error.is_some()).count();
                 let what = match not_taken {
                     0 => "the configuration was not taken".to_owned(),
                     1 => "1 list was not taken".to_owned(),
@@ -218,6 +225,17 @@ impl Status {
         }
         section(&table, style, out);
         for source in &self.sources {
+            if source.state == "rolled-back" {
+                let version = source.version.map_or_else(|| "an old version".to_owned(), |n| format!("version {n}"));
+                let text = "is in force by `rcptmapd rollback`, not what the list says now";
+                let _ = writeln!(out, "\n{} {version} {text}", style.odd(&format!("{}:", source.name)));
+                let _ = writeln!(out, "  until: the list changes, or `rcptmapd reload --force {}`", source.name);
+            }
+            if source.vanished > 0 {
+                let count = text::number(source.vanished);
+                let text = "vanished from the list and still accepted (grace)";
+                let _ = writeln!(out, "\n{} {count} {text}", style.odd(&format!("{}:", source.name)));
+            }
             let Some(error) = &source.error else { continue };
             let _ = writeln!(out, "\n{} {error}", style.bad(&format!("{}:", source.name)));
             let then = match source.state.as_str() {
@@ -262,7 +280,8 @@ pub fn section(table: &Table, style: Style, out: &mut String) {
             _ => line
                 .split_inclusive(' ')
                 .map(|word| match word.trim_end() {
-                    state @ ("kept" | "missing" | "down") => word.replace(state, &style.bad(state)),
+                    state @ ("kept" | "missing" | "down" | "old") => word.replace(state, &style.bad(state)),
+                    state @ ("rolled-back" | "saved") => word.replace(state, &style.odd(state)),
                     _ => word.to_owned(),
                 })
                 .collect(),
@@ -337,6 +356,25 @@ mod tests {
         );
         assert!(text.contains("ad: /srv/ad: no such file\n  meanwhile: it was never read"), "{text}");
         assert!(text.ends_with("domains: /etc/d: no\n  to do: mend /etc/d, then `rcptmapd reload`\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_as_the_list_says_is_told_though_nothing_is_wrong() {
+        let mut value = good();
+        value["sources"][0]["state"] = "rolled-back".into();
+        (value["sources"][0]["version"], value["sources"][0]["vanished"]) = (16.into(), 3.into());
+        value["state_dir_error"] = "can't save a list for the next start: /s/x: no space left (state_dir)".into();
+        let text = shown(&value);
+        assert!(text.starts_with("ok: serving"), "{text}");
+        for told in [
+            "\nnothing is saved: can't save a list for the next start: /s/x: no space left (state_dir)\n  meanwhile: ",
+            "\nexchange  rolled-back ",
+            "\nexchange: version 16 is in force by `rcptmapd rollback`, not what the list says now\n  \
+             until: the list changes, or `rcptmapd reload --force exchange`\n",
+            "\nexchange: 3 vanished from the list and still accepted (grace)\n",
+        ] {
+            assert!(text.contains(told), "{told}: {text}");
+        }
     }
 
     #[test]

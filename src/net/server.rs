@@ -61,8 +61,8 @@ pub struct Server {
     config: Arc<Config>,
     waker: Arc<Waker>,
     loader: Loader,
-    /// The last reload that was ordered.
-    reloading: Ticket,
+    /// The last reload that was ordered, until it is done.
+    reloading: Option<Ticket>,
     /// Most sessions at once: the configured number, or what the descriptors allow.
     capacity: usize,
     descriptors: usize,
@@ -122,7 +122,7 @@ impl Server {
             core: Core::new(&config, logger, now),
             waker,
             loader: start_loader(wake)?,
-            reloading: 0,
+            reloading: None,
             capacity: 0,
             descriptors: usize::try_from(descriptors).unwrap_or(usize::MAX),
             full: Edge::new(EDGE_QUIET),
@@ -558,7 +558,7 @@ impl Server {
     fn hand_over_orders(&mut self) {
         for (ticket, order) in std::mem::take(&mut self.core.orders) {
             if matches!(order, Order::Reload { .. }) {
-                self.reloading = ticket;
+                self.reloading = Some(ticket);
                 self.notify.reloading();
             }
             self.loader.order(ticket, order);
@@ -591,8 +591,10 @@ impl Server {
             self.configure_probing();
         }
         // "Ready" with the old data, too, when the new could not be taken: the service is up, and says so in STATUS. Not
-        // while a reload is under way that this was not.
-        if outcome.is_load && outcome.done >= self.reloading {
+        // while a reload is under way that this was not, or before what it brought is saved.
+        let is_done = self.reloading.is_some_and(|ticket| ticket <= outcome.done);
+        if is_done || (outcome.is_load && self.reloading.is_none()) {
+            self.reloading = None;
             self.notify.ready(&pages::status_line(&self.core));
         }
         let waiting: Vec<(SessionId, Ticket)> =

@@ -213,18 +213,22 @@ impl Catalog {
     /// The report of a configuration that could not be taken: everything else is as it was.
     pub fn refuse(&mut self, last: &Report, error: String) -> Report {
         self.last.serial += 1;
-        Report {
+        let mut report = Report {
             serial: self.last.serial,
             at: Some(SystemTime::now()),
             config_error: Some(error),
             is_change: false,
             ..last.clone()
-        }
+        };
+        report.sources.iter_mut().for_each(|source| source.changes = None);
+        report
     }
 
     /// When something is due without anybody asking.
     pub fn next(&self) -> Option<Instant> {
-        self.slots.values().filter_map(Slot::next).chain(self.files_due).min()
+        let unsaved = self.store.as_ref().filter(|_| self.slots.values().any(|slot| slot.is_unsaved));
+        let sources = self.slots.values().filter_map(Slot::next);
+        sources.chain(self.files_due).chain(unsaved.and_then(Store::next)).min()
     }
 
     /// Something has happened to the files of a source: they are to be looked at.
@@ -245,11 +249,16 @@ impl Catalog {
         files.iter().rev().find(|(_, first)| *first <= number).map(|(path, _)| &**path)
     }
 
-    /// Saves what has been accepted since the last time. `true`: the report has something new to say.
-    pub fn save(&mut self, config: &Config) -> bool {
-        let Some(store) = &mut self.store else { return false };
-        let before = store.trouble().map(str::to_owned);
-        let mut saved = false;
+    /// Whether something has been accepted that is not saved. After trouble with the disk that can wait, unless somebody
+    /// `asks` for a load.
+    pub fn wants_to_save(&self, asks: bool, now: Instant) -> bool {
+        let may = |store: &Store| asks || store.next().is_none_or(|next| next <= now);
+        self.store.as_ref().is_some_and(may) && self.slots.values().any(|slot| slot.is_unsaved)
+    }
+
+    /// Saves what has been accepted since the last time.
+    pub fn save(&mut self, config: &Config) {
+        let Some(store) = &mut self.store else { return };
         for source in &config.sources {
             let Some(slot) = self.slots.get_mut(&source.name).filter(|slot| slot.is_unsaved) else { continue };
             let Some(kept) = &mut slot.kept else { continue };
@@ -259,13 +268,11 @@ impl Catalog {
                 log::debug!("source {}: saved as version {version}", source.name);
                 kept.version = Some(version);
                 slot.is_unsaved = false;
-                saved = true;
                 if let Some(as_of) = kept.as_of {
                     store.confirm(&source.name, version, as_of);
                 }
             }
         }
-        saved || store.trouble() != before.as_deref()
     }
 
     /// The report of the last load, with what has been saved since.
@@ -273,7 +280,6 @@ impl Catalog {
         let mut report = last.clone();
         for source in &mut report.sources {
             source.version = self.slots.get(&source.name).and_then(|slot| slot.kept.as_ref()?.version);
-            (source.changes, source.is_new_error) = (None, false);
         }
         report.state_dir_error = self.store.as_ref().and_then(Store::trouble).map(str::to_owned);
         report.is_change = false;

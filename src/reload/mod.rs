@@ -84,7 +84,7 @@ pub struct Outcome {
     pub report: Report,
     /// Lists were read; else the report only says something more about the last load.
     pub is_load: bool,
-    /// All reloads up to this number are done.
+    /// All reloads up to this number are done: what they brought is in force, and saved if it can be.
     pub done: Ticket,
     /// Orders that have an answer of their own: a status of HTTP, and a text.
     pub answers: Vec<(Ticket, u16, String)>,
@@ -198,7 +198,7 @@ struct Worker {
     settings: Settings,
     catalog: Catalog,
     last: Report,
-    /// All reloads up to this number are done.
+    /// As [`Outcome::done`].
     done: Ticket,
     watch: watch::Watch,
     heard: Box<dyn FnMut(&Outcome)>,
@@ -248,6 +248,7 @@ impl Worker {
         let Batch { reload, force, done, others, changed } = batch;
         let mut answers = Vec::new();
         // What is answered if a bug ends it.
+        let before = self.done;
         self.done = self.done.max(done);
         for (ticket, order) in others {
             answers.push(match order {
@@ -284,13 +285,20 @@ impl Worker {
         if is_load || !answers.is_empty() {
             tell::tell(&report, reload);
             self.last = report;
-            self.tell(directory.map(Arc::new), config, is_load, answers)?;
         }
-        if self.catalog.save(&self.config) {
-            self.last = self.catalog.with_saved(&self.last);
-            self.tell(None, None, false, Vec::new())?;
+        let directory = directory.map(Arc::new);
+        if !self.catalog.wants_to_save(reload, Instant::now()) {
+            return if is_load || !answers.is_empty() { self.tell(directory, config, is_load, answers) } else { Ok(()) };
         }
-        Ok(())
+        // What is new serves before it is saved; who asked for it hears when both are done.
+        if is_load {
+            let done = std::mem::replace(&mut self.done, before);
+            self.tell(directory, config, true, Vec::new())?;
+            self.done = done;
+        }
+        self.catalog.save(&self.config);
+        self.last = self.catalog.with_saved(&self.last);
+        self.tell(None, None, false, answers)
     }
 
     /// The configuration as its file is now; `None`: it stays.

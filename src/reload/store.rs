@@ -14,9 +14,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::saved::{self, Broken, Meta};
+use super::slot::MAX_RETRY;
 use crate::map::{Builder, Content};
 use crate::sys;
 
@@ -49,8 +50,8 @@ pub struct Rollback {
 /// The folder of saved contents.
 pub struct Store {
     folder: PathBuf,
-    /// Why the last attempt to write failed: told once.
-    trouble: Option<String>,
+    /// Why the last attempt to write failed, and when to try again: told once.
+    trouble: Option<(String, Instant)>,
 }
 
 impl Store {
@@ -66,7 +67,12 @@ impl Store {
 
     /// Why lists are not being saved.
     pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+        self.trouble.as_ref().map(|(why, _)| why.as_str())
+    }
+
+    /// When what could not be saved is to be tried again.
+    pub fn next(&self) -> Option<Instant> {
+        self.trouble.as_ref().map(|(_, next)| *next)
     }
 
     /// The numbers of a source's saved contents, the newest first.
@@ -168,9 +174,9 @@ impl Store {
             Err(e) => {
                 let text = format!("can't save a list for the next start: {e} (state_dir)");
                 if self.trouble.is_none() {
-                    log::error!("{text}; nothing else is affected");
+                    log::error!("{text}; nothing else is affected, and it is tried again");
                 }
-                self.trouble = Some(text);
+                self.trouble = Some((text, Instant::now() + MAX_RETRY));
                 None
             }
         }
