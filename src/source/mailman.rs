@@ -1,8 +1,9 @@
 //! The files that Mailman writes for an MTA: version 3's postfix_lmtp (hash and regexp style), postfix_domains and
 //! postfix_vmap, version 2's aliases and virtual-mailman.
 //!
-//! What each line is tells itself. Bounces and confirmations come back to addresses with a detail (VERP), so `-bounces`
-//! and `-confirm` exist with every detail.
+//! What each line is tells itself. Bounces and confirmations come back to `list-bounces+anna=example.net` and the like
+//! (VERP), so `-bounces` and `-confirm` exist with `+` and whatever follows. Mailman cuts it itself: it is no detail of
+//! the domain, and counts where the domain has another delimiter or none.
 
 use super::aliases::{name_and_target, name_key};
 use super::lines::Join;
@@ -46,11 +47,10 @@ impl Mailman {
             let Pattern { locals, domain, detail } = Pattern::parse(pattern).ok_or(Fault::Regexp)?;
             for local in &locals {
                 let (local, domain) = (local.as_slice(), domain.as_slice());
-                let key = match detail {
-                    true => Key::Detail { local, domain, required: false },
-                    false => Key::Recipient { local, domain },
-                };
-                sink.item(number, Item { key, grant: grant.clone() });
+                sink.item(number, Item { key: Key::Recipient { local, domain }, grant: grant.clone() });
+                if detail {
+                    returns(number, local, domain, &grant, sink);
+                }
             }
             return Ok(());
         }
@@ -66,14 +66,20 @@ impl Mailman {
             }
         };
         let grant = Grant::Accept { value };
+        sink.item(number, Item { key, grant: grant.clone() });
         if let Key::Recipient { local, domain } = key
             && (local.ends_with(b"-bounces") || local.ends_with(b"-confirm"))
         {
-            sink.item(number, Item { key: Key::Detail { local, domain, required: false }, grant: grant.clone() });
+            returns(number, local, domain, &grant, sink);
         }
-        sink.item(number, Item { key, grant });
         Ok(())
     }
+}
+
+/// What comes back to a list's address says in it whom it is about.
+fn returns<S: Sink>(number: u32, local: &[u8], domain: &[u8], grant: &Grant<'_>, sink: &mut S) {
+    let prefix = [local, b"+"].concat();
+    sink.item(number, Item { key: Key::Prefix { prefix: &prefix, domain }, grant: grant.clone() });
 }
 
 /// `chess(-(bounces|confirm))?(\+.*)?@lists\.example\.org`: no more of regular expressions than Mailman writes.
@@ -140,8 +146,8 @@ mod tests {
             ),
             [
                 "2 recipient chess@lists.example.org = lmtp:[127.0.0.1]:8024",
-                "3 detail chess-bounces+*@lists.example.org = lmtp:[127.0.0.1]:8024",
                 "3 recipient chess-bounces@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "3 prefix chess-bounces+*@lists.example.org = lmtp:[127.0.0.1]:8024",
                 "4 recipient chess-join@lists.example.org = lmtp:[127.0.0.1]:8024",
                 "5 domain lists.example.org = lists.example.org",
                 "6 recipient chess@alias.example.org = chess@lists.example.org",
@@ -160,9 +166,12 @@ mod tests {
                  /^lists\\.example\\.org$/ lists.example.org\n/^.*@lists\\.example\\.org$/ lmtp:x\n/^a@b/ lmtp:x\n/^a(b|c)?@b\\.c$/ lmtp:x\n"
             ),
             [
-                "1 detail chess+*@lists.example.org = lmtp:[127.0.0.1]:8024",
-                "1 detail chess-bounces+*@lists.example.org = lmtp:[127.0.0.1]:8024",
-                "1 detail chess-confirm+*@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "1 recipient chess@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "1 prefix chess+*@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "1 recipient chess-bounces@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "1 prefix chess-bounces+*@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "1 recipient chess-confirm@lists.example.org = lmtp:[127.0.0.1]:8024",
+                "1 prefix chess-confirm+*@lists.example.org = lmtp:[127.0.0.1]:8024",
                 "2 recipient go-club-join@lists.example.org = lmtp:x",
                 "2 recipient go-club-leave@lists.example.org = lmtp:x",
                 "3 recipient go@lists.example.org = lmtp:x",
@@ -184,8 +193,8 @@ mod tests {
             ),
             [
                 "2 recipient chess@example.org = \"|/usr/lib/mailman/mail/mailman post chess\"",
-                "3 detail chess-bounces+*@example.org = \"|/usr/lib/mailman/mail/mailman bounces chess\"",
                 "3 recipient chess-bounces@example.org = \"|/usr/lib/mailman/mail/mailman bounces chess\"",
+                "3 prefix chess-bounces+*@example.org = \"|/usr/lib/mailman/mail/mailman bounces chess\"",
                 "5 recipient mailman-loop@lists.example.org = mailman-loop",
                 "6 recipient chess@lists.example.org = chess",
             ]
