@@ -166,7 +166,8 @@ impl Status {
         }
         if let Some(error) = &self.state_dir_error {
             let _ = writeln!(out, "\n{} {error}", style.bad("nothing is saved:"));
-            let _ = writeln!(out, "  meanwhile: the answers are right; after a restart an older list may serve, or none");
+            let _ =
+                writeln!(out, "  meanwhile: the answers are right; after a restart an older list may serve, or none");
             let _ = writeln!(out, "  to do: make room there, or make it writable, then `rcptmapd reload`");
         }
         self.listeners(style, &mut out);

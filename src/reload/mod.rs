@@ -288,7 +288,11 @@ impl Worker {
         }
         let directory = directory.map(Arc::new);
         if !self.catalog.wants_to_save(reload, Instant::now()) {
-            return if is_load || !answers.is_empty() { self.tell(directory, config, is_load, answers) } else { Ok(()) };
+            return if is_load || !answers.is_empty() {
+                self.tell(directory, config, is_load, answers)
+            } else {
+                Ok(())
+            };
         }
         // What is new serves before it is saved; who asked for it hears when both are done.
         if is_load {

@@ -424,8 +424,10 @@ impl Feeder {
             reading.intake = Some(intake);
             (reading.format, reading.detection) = (format, detection);
         }
-        let parser =
-            self.parser.insert(format.map_or_else(Parser::table, |format| Parser::new(format, request.options)));
+        let named = named_domain(&self.name).filter(|_| request.options.domain.is_empty());
+        let options = named.map(|domain| Options { domain: domain.into(), ..request.options.clone() });
+        let options = options.as_ref().unwrap_or(request.options);
+        let parser = self.parser.insert(format.map_or_else(Parser::table, |format| Parser::new(format, options)));
         match &mut reading.intake {
             Some(intake) => parser.feed(head, intake),
             None => Ok(()),
@@ -448,6 +450,12 @@ impl Feeder {
         reading.marked &= summary.had_end_mark;
         Ok(summary)
     }
+}
+
+/// The domain that a file is about by its name: cPanel's `/etc/valiases/DOMAIN`.
+fn named_domain(path: &str) -> Option<&str> {
+    let (folder, name) = path.rsplit_once('/')?;
+    (folder.rsplit('/').next() == Some("valiases")).then_some(name)
 }
 
 fn refuse(path: &Path, refused: Refused) -> SourceError {

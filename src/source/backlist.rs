@@ -1,9 +1,12 @@
-//! What an earlier call-ahead has learnt: scam-backscatter's BackList, whose form nobody has described, and Postfix's
-//! verify cache (`postmap -s btree:.../verify_cache`).
+//! What an earlier call-ahead has learnt: the BackList of scam-backscatter and the cache of milter-ahead
+//! (`milter-cachedump.pl`), whose forms nobody has described, Postfix's verify cache (`postmap -s
+//! btree:.../verify_cache`), and Exim's callout cache (`exim_dumpdb SPOOL callout`).
 //!
 //! A line with one address and a word or number for valid or invalid is understood, any other is a fault. Valid ones
 //! exist. Invalid ones are left out and not refused: the knowledge is old, and who has been created since must not be
 //! refused over the other sources' heads.
+
+use memchr::memmem;
 
 use super::lines::{is_blank, is_idle};
 use super::syntax::{Shape, shape};
@@ -22,6 +25,7 @@ impl Reader for Backlist {
             return Ok(());
         }
         match entry(line) {
+            _ if is_about_no_address(line) => sink.skip(number, Skip::Undecided),
             Ok((key, Some(true))) => sink.item(number, Item { key, grant: Grant::ACCEPT }),
             Ok((_, Some(false))) => sink.skip(number, Skip::Invalid),
             Ok((_, None)) => sink.skip(number, Skip::Undecided),
@@ -47,7 +51,14 @@ fn entry(line: &[u8]) -> Result<(Key<'_>, Option<bool>), Fault> {
     Ok((key.ok_or(Fault::Address)?, verdict.ok_or(Fault::Value)?))
 }
 
+/// What Exim says of a whole domain, and what Postfix notes for itself.
+fn is_about_no_address(line: &[u8]) -> bool {
+    line.starts_with(b"_LAST_CACHE_CLEANUP") || (memmem::find(line, b" callout=").is_some() && !line.contains(&b'@'))
+}
+
 fn address(word: &[u8]) -> Option<Key<'_>> {
+    // Exim asked in this sender's name.
+    let word = memmem::find(word, b"/<").and_then(|at| word.get(..at)).unwrap_or(word);
     let word = word.strip_suffix(b":").or_else(|| word.strip_suffix(b"=")).unwrap_or(word);
     let word = word.strip_prefix(b"<").and_then(|word| word.strip_suffix(b">")).unwrap_or(word);
     match shape(word) {
@@ -63,6 +74,11 @@ fn meaning(word: &[u8]) -> Option<Option<bool>> {
     const INVALID: [&str; 11] =
         ["invalid", "bad", "no", "false", "unknown", "reject", "rejected", "notfound", "nouser", "absent", "0"];
     let word = std::str::from_utf8(word).ok()?;
+    let word = match word.strip_prefix("callout=") {
+        Some("unknown") => return Some(None),
+        Some(word) => word,
+        None => word,
+    };
     let among = |words: &[&str]| words.iter().any(|w| w.eq_ignore_ascii_case(word));
     if among(&VALID) {
         return Some(Some(true));
@@ -92,6 +108,27 @@ fn meaning(word: &[u8]) -> Option<Option<bool>> {
 #[cfg(test)]
 mod tests {
     use crate::source::{Format, digest};
+
+    #[test]
+    fn the_callout_cache_of_exim() {
+        let text = "29-Oct-2026 12:34:56 anna@example.org callout=accept\n\
+                    29-Oct-2026 02:00:00 bert@example.org/<me@example.net> callout=reject\n\
+                    29-Oct-2026 12:34:57 carla@example.org/<me@example.net> callout=accept\n\
+                    29-Oct-2026 12:34:56 example.org callout=accept postmaster=unknown random=reject (29-Oct-2026 12:34:56)\n\
+                    29-Oct-2026 12:34:58 dora@example.org callout=unknown\n";
+        let events: Vec<String> =
+            digest(Format::Backlist, text.as_bytes()).events.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            events,
+            [
+                "1 recipient anna@example.org",
+                "2 skip invalid",
+                "3 recipient carla@example.org",
+                "4 skip undecided",
+                "5 skip undecided",
+            ]
+        );
+    }
 
     #[test]
     fn valid_and_invalid_in_many_words() {

@@ -1,9 +1,11 @@
-//! cdb (cr.yp.to/cdb/cdb.txt): a constant database, as qmail's validrcptto.cdb and Postfix's `cdb:` maps are.
+//! cdb (cr.yp.to/cdb/cdb.txt): a constant database, as qmail's validrcptto.cdb and Postfix's `cdb:` maps are, or the one of
+//! qmail's addrcheck.
 //!
 //! The one format that is no text and is held whole. 256 pairs of position and length, the records, the hash tables;
 //! a file whose tables are not all there, or whose number of records differs from that in the tables, is refused.
 
 use super::Key;
+use super::addrcheck::{self, Addrcheck};
 use super::lines::Join;
 use super::rcptto::signed;
 use super::syntax::is_full_domain;
@@ -32,17 +34,23 @@ impl Reader for Cdb {
 
     fn end<S: Sink>(&mut self, _: u32, sink: &mut S) -> Result<(), Refused> {
         let (records, slots) = layout(&self.bytes).map_err(|what| Refused::Cdb { what })?;
+        let mut rules = is_addrcheck(records).then(Addrcheck::default);
         let mut rest = records;
         let mut number = 0;
         while !rest.is_empty() {
             let (key, value, tail) =
                 record(rest).ok_or(Refused::Cdb { what: "a record reaches beyond the records" })?;
+            let (key, value) = (trimmed(key), trimmed(value));
             number += 1;
-            match entry(trimmed(key), trimmed(value), &self.domain) {
-                Ok(item) => sink.item(number, item),
-                Err(fault) => sink.fault(number, trimmed(key), fault),
+            match (&mut rules, entry(key, value, &self.domain)) {
+                (Some(rules), _) => rules.add(number, key, value),
+                (None, Ok(item)) => sink.item(number, item),
+                (None, Err(fault)) => sink.fault(number, key, fault),
             }
             rest = tail;
+        }
+        if let Some(rules) = rules {
+            rules.tell(sink);
         }
         // Every table has twice as many slots as records.
         match u64::from(number) * 2 == slots {
@@ -102,6 +110,19 @@ fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (key, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(key)).ok()?)?;
     let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(value)).ok()?)?;
     Some((key, value, rest))
+}
+
+/// Whether all records are those of addrcheck, local parts among them.
+fn is_addrcheck(mut rest: &[u8]) -> bool {
+    let mut locals = 0;
+    while let Some((key, value, tail)) = record(rest) {
+        if !addrcheck::is_record(key, value) {
+            return false;
+        }
+        locals += usize::from(key.starts_with(b"L"));
+        rest = tail;
+    }
+    locals > 0
 }
 
 /// Without the NUL that Postfix may put at the end.
@@ -177,6 +198,24 @@ mod tests {
         );
         assert_eq!(digest.outcome.map(|s| s.lines), Ok(0));
         assert_eq!(detect(&file, "validrcptto.cdb").format, Format::Cdb);
+    }
+
+    #[test]
+    fn keys_of_addrcheck_are_no_local_parts() {
+        let file = cdb(&[("@example.org", ""), ("Lanna", "+"), ("Lbert", "-"), ("Lcarla", "?carla")]);
+        let events: Vec<String> = digest(Format::Cdb, &file).events.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            events,
+            [
+                "2 recipient anna@example.org",
+                "2 prefix anna-*@example.org",
+                "3 recipient bert@example.org ! absent",
+                "3 prefix bert-*@example.org ! absent",
+                "4 fault Program | carla",
+            ]
+        );
+        let domains = digest(Format::Cdb, &cdb(&[("@example.org", "")]));
+        assert_eq!(domains.events[0].to_string(), "1 catch-all @example.org");
     }
 
     #[test]

@@ -101,6 +101,8 @@ pub enum Skip {
     TestAddress,
     /// A default route, or one of a single address.
     Route,
+    /// A mailbox that is nobody's inbox.
+    NoInbox,
     /// Known as invalid, by a cache that may be old.
     Invalid,
     /// Known neither as valid nor as invalid.
@@ -123,6 +125,7 @@ impl Skip {
             Skip::NoAddress => "no address",
             Skip::TestAddress => "test address",
             Skip::Route => "route",
+            Skip::NoInbox => "no inbox",
             Skip::Invalid => "invalid",
             Skip::Undecided => "undecided",
         }

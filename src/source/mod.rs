@@ -14,11 +14,13 @@
 mod access;
 mod action;
 mod ad_export;
+mod addrcheck;
 mod aliases;
 mod backlist;
 mod base64;
 mod cdb;
 mod csv;
+mod cyrus;
 mod detect;
 mod digest;
 mod domains;
@@ -165,6 +167,8 @@ formats! {
     Backlist, "backlist", backlist::Backlist;
     /// Constant database.
     Cdb, "cdb", cdb::Cdb;
+    /// Mailboxes of Cyrus IMAP: `ctl_mboxlist -d`, `mbpath`.
+    Cyrus, "cyrus", cyrus::Cyrus;
 }
 
 impl fmt::Display for Format {
