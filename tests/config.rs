@@ -59,7 +59,7 @@ fn every_mistake_is_told_in_these_words() {
     names.sort();
     for path in names.iter().filter(|p| p.extension().is_some_and(|e| e == "toml")) {
         let text = std::fs::read_to_string(path).expect("a readable case");
-        let said = match parse(&text).and_then(|c| c.supported().map(|()| c)) {
+        let said = match parse(&text) {
             Ok(_) => "taken\n".to_owned(),
             Err(e) => format!("{e}\n"),
         };
@@ -91,7 +91,6 @@ fn without_a_word_everything_has_its_default() {
     let source = config.sources.first().expect("one");
     assert_eq!((source.name.as_str(), source.format, source.max_shrink), ("list", None, 20));
     assert_eq!(source.origin, Origin::Path("/etc/list".into()));
-    assert!(config.supported().is_ok());
     assert_eq!(config.files, [Path::new("rcptmapd.toml")]);
 }
 
@@ -185,7 +184,6 @@ value = "RELAY"
     assert_eq!((alias.subaddress.as_slice(), alias.unwrap.len()), (&b""[..], 0));
     assert_eq!(config.map("virtuser").map(|m| m.path.clone()), Some(Some(here.join("virtusertable"))));
     assert_eq!(config.map("relay").map(|m| m.value.clone()), Some(MapValue::Word("RELAY".into())));
-    assert!(config.supported().is_ok(), "{:?}", config.unsupported());
 }
 
 #[test]
@@ -246,7 +244,6 @@ fn lists_alone_are_enough() {
     assert_eq!(config.sources.len(), 1);
     let here = std::env::current_dir().expect("a folder");
     assert_eq!(config.sources.first().map(|s| s.origin.clone()), Some(Origin::Path(here.join("list"))));
-    assert!(Config::for_sources(&[], &[]).supported().is_ok());
     let overrides = Overrides { user: Some("nobody".into()), pid_file: Some("/run/x".into()), ..Overrides::default() };
     let config = Config::without_file(&overrides);
     assert_eq!((config.user.as_deref(), config.pid_file.as_deref()), (Some("nobody"), Some(Path::new("/run/x"))));
@@ -265,26 +262,12 @@ fn a_file_that_is_not_there_is_told_with_advice() {
 }
 
 #[test]
-fn what_waits_for_a_later_version_is_refused_by_load() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("r.toml");
-    std::fs::write(
-        &path,
-        format!("{ONE}[[map]]\nname = \"t\"\nkind = \"table\"\npath = \"/t\"\nformat = \"postmap\"\n"),
-    )
-    .expect("a file");
-    let error = Config::load(&path, &Overrides::default()).expect_err("that is not there yet");
-    let said = "[[map]] format = \"postmap\": needs a later version of rcptmapd; today it can be \"auto\"";
-    assert_eq!(error.to_string(), format!("{}:7: {said}", path.display()));
-}
-
-#[test]
 fn starttls_needs_a_program_that_was_built_with_it() {
     for (tls, is_taken) in
         [("off", true), ("opportunistic", cfg!(feature = "tls")), ("required", cfg!(feature = "tls"))]
     {
-        let config = good(&format!("[[backend]]\nname = \"hub\"\nservers = [\"192.0.2.1:25\"]\ntls = \"{tls}\"\n"));
-        let said = config.supported().map_err(|e| e.to_string());
+        let said = parse(&format!("[[backend]]\nname = \"hub\"\nservers = [\"192.0.2.1:25\"]\ntls = \"{tls}\"\n"));
+        let said = said.map(|_| ()).map_err(|e| e.to_string());
         let refusal = format!(
             "rcptmapd.toml:4: [[backend]] tls = \"{tls}\": this rcptmapd was built without \"tls\"; it can be \"off\" here"
         );
@@ -309,7 +292,6 @@ fn example() -> (String, String) {
 fn the_example_can_be_used_as_it_is() {
     let (text, _) = example();
     let config = good(&text);
-    assert!(config.supported().is_ok(), "{:?}", config.unsupported());
     assert_eq!(
         config.listen.iter().map(|l| l.on.to_string()).collect::<Vec<_>>(),
         ["unix:/run/rcptmapd/rcptmapd.sock", "127.0.0.1:8910"]
@@ -322,7 +304,6 @@ fn the_example_can_be_used_as_it_is() {
 fn the_example_shows_the_defaults() {
     let (_, full) = example();
     let config = parse(&full).unwrap_or_else(|e| panic!("{e}"));
-    assert!(config.supported().is_ok(), "{:?}", config.unsupported());
     let plain = good(ONE);
     assert_eq!((&config.user, &config.control), (&plain.user, &plain.control));
     assert_eq!(config.limits, Limits::default());

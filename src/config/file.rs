@@ -328,8 +328,6 @@ sections! {
         path: Key<PathBuf>,
         /// The value of what exists.
         value: Key<String>,
-        /// How the table is written.
-        format: Key<String>,
     }
 }
 
@@ -368,7 +366,7 @@ impl Section {
 /// Every section; the first is what stands before all of them.
 pub(super) fn sections() -> Vec<Section> {
     fn section<T: for<'de> Deserialize<'de>>(name: &'static str, shape: Shape) -> Section {
-        Section { name, shape, keys: keys::<T>() }
+        Section { name, shape, keys: fields::<T>() }
     }
     vec![
         section::<FileConfig>("", Shape::Table),
@@ -387,8 +385,23 @@ pub(super) fn sections() -> Vec<Section> {
     ]
 }
 
+/// Every key of a configuration, as `section.key`, or `key` at the top of the file: for documents and their tests.
+pub fn keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    let sections = sections();
+    for section in &sections {
+        for key in section.keys {
+            let is_section = section.name.is_empty() && sections.iter().any(|s| s.name == *key);
+            if !is_section {
+                keys.push(if section.name.is_empty() { (*key).to_owned() } else { format!("{}.{key}", section.name) });
+            }
+        }
+    }
+    keys
+}
+
 /// The names of the fields of a struct, asked of its `Deserialize`: so no second list of keys has to be kept.
-fn keys<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
+fn fields<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     struct Keys<'a>(&'a mut &'static [&'static str]);
     impl<'de> Deserializer<'de> for Keys<'_> {
         type Error = Error;

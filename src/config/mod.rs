@@ -4,9 +4,6 @@
 //! with it comes out ([`Config::parse`]); only [`Config::load`] touches the disk. Users, groups, addresses of host names
 //! and files that are named here are looked up by those who need them.
 //!
-//! What is written here but not acted on yet stands in one table (`later.rs`), and [`Config::load`] refuses it: nobody
-//! shall believe in a setting that does nothing.
-//!
 //! Contract: `contrib/rcptmapd.toml`, a test reads it.
 
 mod ahead;
@@ -14,7 +11,6 @@ mod endpoint;
 mod error;
 mod file;
 mod filter;
-mod later;
 mod resolve;
 mod tree;
 mod value;
@@ -30,9 +26,8 @@ use ipnet::IpNet;
 pub use ahead::*;
 pub use endpoint::{DEFAULT_LISTEN, Endpoint, EndpointError, MAX_UNIX_PATH};
 pub use error::{ConfigError, Place, Problem};
-pub use file::FileConfig;
+pub use file::{FileConfig, keys};
 pub use filter::{LogFilter, LogFilterError, TOPICS};
-pub use later::{NotYet, keys};
 pub use value::{DomainName, Fault, Leaf, Raw, Value};
 
 use crate::source::Format;
@@ -103,35 +98,6 @@ pub const POSTMASTER: &str = "postmaster";
 
 /// Names of maps that need no configuration (DESIGN, section 2).
 pub const BUILT_IN_MAPS: [&str; 7] = ["rcpt", "valid", "recipients", "access", "check", "domains", "nexthop"];
-
-/// Names of source formats. What is not in [`Format`] yet is known by name only, and waits for its reader.
-pub const FORMATS: [&str; 25] = [
-    "auto",
-    "plain",
-    "postmap",
-    "access",
-    "virtusertable",
-    "mailertable",
-    "transport",
-    "aliases",
-    "userdb",
-    "domains",
-    "goodrcptto",
-    "badrcptto",
-    "validrcptto",
-    "virtualdomains",
-    "users-assign",
-    "qmail-recipients",
-    "ad-export",
-    "ldif",
-    "csv",
-    "mailman",
-    "passwd",
-    "passwd-file",
-    "lsearch",
-    "backlist",
-    "cdb",
-];
 
 words! {
     /// Where the log goes.
@@ -318,8 +284,6 @@ pub struct Config {
     pub maps: Vec<MapConfig>,
     /// The files that were read; the first is the main one. None with [`Config::for_sources`].
     pub files: Vec<PathBuf>,
-    /// Settings that the program does not act on yet.
-    not_yet: Vec<NotYet>,
 }
 
 /// `[log]`
@@ -609,8 +573,6 @@ pub struct MapConfig {
     pub kind: MapKind,
     /// The file, for [`MapKind::Table`] and no other.
     pub path: Option<PathBuf>,
-    /// How the file is written; `None`: that is found out.
-    pub format: Option<Format>,
     /// The value of what exists, for [`MapKind::Recipients`].
     pub value: MapValue,
     /// Where it is configured.
@@ -658,7 +620,7 @@ pub struct Overrides {
 }
 
 impl Config {
-    /// Reads a configuration file, and refuses what the program does not act on yet.
+    /// Reads a configuration file.
     pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
         let text = Disk.read(path).map_err(|e| {
             let advice = match e.kind() {
@@ -668,9 +630,7 @@ impl Config {
             };
             ConfigError::whole_file(path, format!("can't read the configuration: {}{advice}", reason(&e)))
         })?;
-        let config = Config::parse(path, &text, &Disk, overrides)?;
-        config.supported()?;
-        Ok(config)
+        Config::parse(path, &text, &Disk, overrides)
     }
 
     /// Reads a configuration. Relative paths in it start from the folder of `name`.
@@ -705,7 +665,6 @@ impl Config {
             harvest: Harvest::default(),
             maps: Vec::new(),
             files: Vec::new(),
-            not_yet: Vec::new(),
         };
         config.apply(overrides);
         config

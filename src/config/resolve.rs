@@ -13,8 +13,7 @@ use toml::Spanned;
 
 use super::error::{ConfigError, Place, SourceMap, nearest};
 use super::file::*;
-use super::later::{Setting, not_yet};
-use super::tree::Parsed;
+use super::tree::{Parsed, Setting};
 use super::value::{DomainName, Fault, FileMode, Percent, Raw, Size};
 use super::*;
 
@@ -26,7 +25,6 @@ pub(super) fn resolve(name: &Path, parsed: Parsed, overrides: &Overrides) -> Res
     let mut r = Resolver { map: &map, settings: &settings, folder, found };
     let mut config = r.config(file);
     config.files = map.names();
-    config.not_yet = not_yet(&settings, &map);
     let had_sources = !config.sources.is_empty();
     let listens = !overrides.listen.is_empty();
     config.apply(overrides);
@@ -216,7 +214,6 @@ impl Resolver<'_> {
             harvest: self.harvest(harvest),
             maps,
             files: Vec::new(),
-            not_yet: Vec::new(),
         }
     }
 
@@ -448,7 +445,7 @@ impl Resolver<'_> {
                 source.origin = Origin::Command(command);
             }
             source.place = self.place(here);
-            source.format = self.format(SOURCE, format);
+            source.format = self.format(format);
             source.domain = self.get(SOURCE, "domain", domain, None);
             source.priority = self.get(SOURCE, "priority", priority, 0);
             source.uid_min = self.get(SOURCE, "uid_min", uid_min, DEFAULT_UID_MIN);
@@ -488,15 +485,17 @@ impl Resolver<'_> {
         name.replace(char::is_whitespace, "_")
     }
 
-    /// The format of a file; one that has no reader yet is found in `not_yet`.
-    fn format(&mut self, title: Title, leaf: Key<String>) -> Option<Format> {
-        let (format, at) = self.at(title, "format", leaf)?;
-        if !FORMATS.contains(&format.as_str()) {
-            let there_are = || format!("; there are {}", FORMATS.join(", "));
-            let near = nearest(&format, FORMATS).map_or_else(there_are, |n| format!("; did you mean \"{n}\"?"));
-            self.complain(at, format!("{}format = {format:?}: no such format{near}", title.0));
+    /// The format of a list; `None`: it is found out.
+    fn format(&mut self, leaf: Key<String>) -> Option<Format> {
+        let (format, at) = self.at(SOURCE, "format", leaf).filter(|(format, _)| format != "auto")?;
+        let known = format.parse().ok();
+        if known.is_none() {
+            let words = || std::iter::once("auto").chain(Format::ALL.iter().map(|format| format.name()));
+            let there_are = || format!("; there are {}", words().collect::<Vec<_>>().join(", "));
+            let near = nearest(&format, words()).map_or_else(there_are, |n| format!("; did you mean \"{n}\"?"));
+            self.complain(at, format!("[[source]] format = {format:?}: no such format{near}"));
         }
-        format.parse().ok()
+        known
     }
 
     fn domains(&mut self, sections: Vec<Spanned<DomainSection>>) -> Vec<RelayDomain> {
@@ -619,7 +618,7 @@ impl Resolver<'_> {
         let mut maps = Vec::new();
         for section in sections {
             let here = section.span().start;
-            let MapSection { name, kind, path, value, format } = section.into_inner();
+            let MapSection { name, kind, path, value } = section.into_inner();
             let missing = (name.is_none(), kind.is_none(), path.is_none());
             let (name, at) = self.at(MAP, "name", name).unwrap_or((String::new(), here));
             let word = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
@@ -641,7 +640,6 @@ impl Resolver<'_> {
             let kind = known.unwrap_or(MapKind::Recipients);
             let spans = [
                 ("path", path.as_ref().map(|l| l.span.start), MapKind::Table),
-                ("format", format.as_ref().map(|l| l.span.start), MapKind::Table),
                 ("value", value.as_ref().map(|l| l.span.start), MapKind::Recipients),
             ];
             for (key, at, owner) in spans {
@@ -653,7 +651,6 @@ impl Resolver<'_> {
                 self.complain(here, "[[map]]: a table needs a file, as in path = \"/etc/mail/virtusertable\"");
             }
             let path = self.path(MAP, "path", path);
-            let format = self.format(MAP, format);
             let value = match self.at(MAP, "value", value) {
                 None => MapValue::Echo,
                 Some((value, at)) => match value.as_str() {
@@ -667,7 +664,7 @@ impl Resolver<'_> {
                     word => MapValue::Word(word.to_owned()),
                 },
             };
-            maps.push(MapConfig { name, kind, path, format, value, place: self.place(here) });
+            maps.push(MapConfig { name, kind, path, value, place: self.place(here) });
         }
         maps
     }

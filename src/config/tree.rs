@@ -11,7 +11,6 @@ use toml::de::{DeString, DeTable, DeValue, Deserializer};
 
 use super::error::{ConfigError, SourceMap, nearest};
 use super::file::{FileConfig, Section, Shape, sections};
-use super::later::Setting;
 use super::{DEFAULT_INCLUDE, Reader, reason};
 
 /// Longest file that is taken: somebody's list was given in the place of a configuration.
@@ -25,6 +24,12 @@ pub(super) struct Parsed {
     pub(super) found: Vec<(usize, String)>,
     /// Every key that is set.
     pub(super) settings: Vec<Setting>,
+}
+
+/// A key that is set, and where.
+pub(super) struct Setting {
+    pub(super) key: String,
+    pub(super) offset: usize,
 }
 
 /// Reads the main file and the files that it includes.
@@ -229,7 +234,7 @@ fn check_keys<'t>(
         let (name, at) = (key.get_ref().as_ref(), key.span().start);
         let Some(section) = sections.iter().skip(1).find(|s| s.name == name) else {
             if top.keys.contains(&name) {
-                settings.push(Setting::new("", name, value.get_ref(), at));
+                settings.push(Setting { key: name.to_owned(), offset: at });
                 return true;
             }
             found.push((at, unknown(name, value.get_ref(), top, sections)));
@@ -274,7 +279,7 @@ fn check_section<'t>(
     retain(table, |key, value| {
         let (name, at) = (key.get_ref().as_ref(), key.span().start);
         if section.keys.contains(&name) {
-            settings.push(Setting::new(section.name, name, value.get_ref(), at));
+            settings.push(Setting { key: name.to_owned(), offset: at });
             return true;
         }
         found.push((at, unknown(name, value.get_ref(), section, sections)));

@@ -410,8 +410,7 @@ impl Reader for Nothing {
 /// A configuration: taken, or refused with a text that names the file.
 pub fn config(data: &[u8]) {
     let name = std::path::Path::new("/etc/rcptmapd/rcptmapd.toml");
-    match Config::parse(name, data, &Nothing, &Overrides::default()) {
-        Ok(config) => drop(config.supported().map_err(|error| error.to_string())),
-        Err(error) => assert!(error.to_string().contains("rcptmapd.toml"), "{error}"),
+    if let Err(error) = Config::parse(name, data, &Nothing, &Overrides::default()) {
+        assert!(error.to_string().contains("rcptmapd.toml"), "{error}");
     }
 }

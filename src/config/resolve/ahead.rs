@@ -25,6 +25,15 @@ impl Resolver<'_> {
         Some(Nexthops { file: file?, domains, place: self.place(here) })
     }
 
+    fn tls(&mut self, leaf: Key<Tls>) -> Tls {
+        let Some((tls, at)) = self.at(BACKEND, "tls", leaf) else { return Tls::Off };
+        if tls != Tls::Off && cfg!(not(feature = "tls")) {
+            let what = "this rcptmapd was built without \"tls\"; it can be \"off\" here";
+            self.complain(at, format!("[[backend]] tls = \"{tls}\": {what}"));
+        }
+        tls
+    }
+
     pub(super) fn backends(&mut self, sections: Vec<Spanned<BackendSection>>) -> Vec<Backend> {
         let mut seen: HashMap<String, usize> = HashMap::new();
         let mut backends = Vec::new();
@@ -87,7 +96,7 @@ impl Resolver<'_> {
                 helo,
                 greeting: self.get(BACKEND, "greeting", greeting, Greeting::Ehlo),
                 sender: self.senders(sender),
-                tls: self.get(BACKEND, "tls", tls, Tls::Off),
+                tls: self.tls(tls),
                 connect_timeout: self.time(BACKEND, "connect_timeout", connect_timeout, DEFAULT_CONNECT_TIMEOUT),
                 reply_timeout: self.time(BACKEND, "reply_timeout", reply_timeout, DEFAULT_REPLY_TIMEOUT),
                 total_timeout: self.time(BACKEND, "total_timeout", total_timeout, DEFAULT_TOTAL_TIMEOUT),
