@@ -595,6 +595,25 @@ fn a_vanished_address_has_a_time_of_grace() {
 }
 
 #[test]
+fn a_time_of_grace_is_not_ended_by_a_restart() {
+    let setup = Setup::new().file("list", list(30)).config(&saving("grace = \"1h\""));
+    let mut daemon = setup.start();
+    daemon.write("list", list(29));
+    daemon.hup();
+    assert_eq!(daemon.query("u29@example.org"), "OK u29@example.org");
+    // While it is down, one more goes.
+    daemon.write("list", list(28));
+    let daemon = daemon.restart();
+    for gone in ["u28@example.org", "u29@example.org"] {
+        assert_eq!(daemon.query(gone), format!("OK {gone}"));
+    }
+    assert_eq!(first(&daemon)["vanished"], 2);
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    let daemon = daemon.kill_and_keep().config(&saving("grace = \"2s\"")).start();
+    until("the end of a shorter one", || daemon.query("u29@example.org") == "NOTFOUND ");
+}
+
+#[test]
 fn a_list_grows_old_by_itself() {
     let daemon = Setup::new().file("list", list(3)).config(&source("max_age = \"2s\"")).start();
     until("old", || daemon.query("nobody@example.org").starts_with("TEMP "));

@@ -262,6 +262,8 @@ impl Catalog {
         for source in &config.sources {
             let Some(slot) = self.slots.get_mut(&source.name).filter(|slot| slot.is_unsaved) else { continue };
             let Some(kept) = &mut slot.kept else { continue };
+            // First, so that a crash in between leaves nobody without grace.
+            store.keep_vanished(&source.name, slot.vanished.generations());
             let meta = Meta { taken: kept.taken_at, format: kept.format.unwrap_or(Format::Plain), marked: kept.marked };
             let keep = source.keep_versions as usize;
             if let Some(version) = store.save(&source.name, &kept.content, &meta, keep) {
@@ -335,6 +337,7 @@ impl Catalog {
             slot.pin = Some(Pin { rollback, instead_of: digest });
             if let Some(store) = &mut self.store {
                 store.roll_back(name, rollback);
+                store.keep_vanished(name, slot.vanished.generations());
             }
         }
         self.slots.insert(name.to_owned(), slot);
@@ -394,6 +397,8 @@ impl Catalog {
             saved.content.len(),
             saved.version
         );
+        let vanished = if source.grace.is_zero() { Vec::new() } else { store.vanished(name, builder) };
+        slot.vanished.restore(vanished, &saved.content, source.grace, Instant::now());
         (slot.pin, slot.kept) = (pin, Some(kept(saved)));
         slot.report.state = State::Saved;
         true

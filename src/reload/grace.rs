@@ -1,9 +1,9 @@
 //! `grace`: addresses that have vanished from a source, and are still accepted for a time.
 //!
-//! They are kept in memory only: a restart ends their time. (What a restart serves is what the list says.)
+//! A restart does not shorten their time: the store keeps each generation under the time at which it ends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::map::Content;
 
@@ -21,6 +21,8 @@ pub struct Vanished {
 
 struct Generation {
     until: Instant,
+    /// The same for another process. (In this one the clock may be set without ending anybody's time.)
+    until_time: SystemTime,
     step_ends: Instant,
     content: Arc<Content>,
 }
@@ -29,6 +31,26 @@ impl Vanished {
     /// What is still accepted.
     pub fn content(&self) -> Option<&Arc<Content>> {
         self.joined.as_ref()
+    }
+
+    /// What is to be saved, and until when each counts.
+    pub fn generations(&self) -> impl ExactSizeIterator<Item = (SystemTime, &Content)> {
+        self.generations.iter().map(|generation| (generation.until_time, &*generation.content))
+    }
+
+    /// Begins with what was saved. `grace` is the longest time that anybody has.
+    pub fn restore(&mut self, saved: Vec<(SystemTime, Content)>, current: &Content, grace: Duration, now: Instant) {
+        let (time, longest) = (SystemTime::now(), grace + grace / STEPS);
+        self.generations = saved
+            .into_iter()
+            .filter_map(|(until_time, content)| {
+                let left = until_time.duration_since(time).ok()?.min(longest);
+                let content = Arc::new(content);
+                Some(Generation { until: now + left, until_time, step_ends: now, content })
+            })
+            .collect();
+        self.generations.sort_by_key(|generation| generation.until);
+        self.join(current);
     }
 
     /// How many addresses that are.
@@ -48,6 +70,7 @@ impl Vanished {
                 Some(last) => last.content = Arc::new(Content::joined([&*last.content, &content])),
                 None => self.generations.push(Generation {
                     until: now + grace + grace / STEPS,
+                    until_time: SystemTime::now() + grace + grace / STEPS,
                     step_ends: now + grace / STEPS,
                     content: Arc::new(content),
                 }),
@@ -119,6 +142,25 @@ mod tests {
         assert_eq!(shown(&vanished), "a");
         assert!(vanished.expire(&content("d"), at(95)));
         assert_eq!((shown(&vanished).as_str(), vanished.next()), ("", None));
+    }
+
+    #[test]
+    fn what_was_saved_has_what_is_left_of_its_time() {
+        let (hour, now, time) = (Duration::from_secs(3600), Instant::now(), SystemTime::now());
+        let saved = vec![
+            (time + hour / 2, content("b")),
+            (time - hour, content("a")),
+            (time + hour * 9, content("c")),
+            (time + hour / 4, content("d")),
+        ];
+        let mut vanished = Vanished::default();
+        vanished.restore(saved, &content("d"), hour, now);
+        assert_eq!(shown(&vanished), "bc", "the time of a is over, d is listed again");
+        assert!(vanished.expire(&content("d"), now + hour * 3 / 4));
+        assert_eq!(shown(&vanished), "c");
+        assert!(vanished.expire(&content("d"), now + hour * 5 / 4), "nobody has longer than is configured now");
+        vanished.restore(Vec::new(), &content(""), hour, now);
+        assert_eq!(shown(&vanished), "");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! state_dir/sources/NAME/00000017    a content (saved.rs); the highest number that is whole is the newest
 //! state_dir/sources/NAME/new         one that is being written: never read
 //! state_dir/sources/NAME/rollback    "16 instead of 17": an old one is in force, until the source changes
+//! state_dir/sources/NAME/grace-1795772632123    what has vanished and counts until that time (in milliseconds)
 //! ```
 //!
 //! A file is written under another name, synced, renamed, and its folder synced, so a crash leaves the old or the new
@@ -14,15 +15,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::saved::{self, Broken, Meta};
 use super::slot::MAX_RETRY;
 use crate::map::{Builder, Content};
+use crate::source::Format;
 use crate::sys;
 
 const NEW: &str = "new";
 const ROLLBACK: &str = "rollback";
+const GRACE: &str = "grace-";
 /// Longest name of a source that is used as it is.
 const MAX_NAME: usize = 200;
 
@@ -121,6 +124,51 @@ impl Store {
         Ok(version)
     }
 
+    /// Puts down what has vanished and still counts. Only the last generation grows; earlier ones stay as they are.
+    pub fn keep_vanished<'a>(
+        &mut self,
+        source: &str,
+        generations: impl ExactSizeIterator<Item = (SystemTime, &'a Content)>,
+    ) {
+        let (before, last) = (self.grace_files(source), generations.len());
+        let mut names = Vec::new();
+        for (at, (until, content)) in (1..).zip(generations) {
+            let name = format!("{GRACE}{}", until.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
+            if at == last || !before.contains(&name) {
+                let meta = Meta { taken: until, format: Format::Plain, marked: false };
+                let put = self.put(source, &name, |out| saved::write(content, &meta, out));
+                let _ = self.note(put);
+            }
+            names.push(name);
+        }
+        for gone in before.iter().filter(|name| !names.contains(name)) {
+            let _ = std::fs::remove_file(self.folder_of(source).join(gone));
+        }
+    }
+
+    /// What had vanished and still counted, and until when; what can't be read is passed over with a line in the log.
+    pub fn vanished(&self, source: &str, builder: impl Fn() -> Builder) -> Vec<(SystemTime, Content)> {
+        let read = |name: String| {
+            let until = name.strip_prefix(GRACE)?.parse().ok().map(Duration::from_millis)?;
+            let path = self.folder_of(source).join(&name);
+            let file = File::open(&path).map_err(Broken::from);
+            match file.and_then(|file| saved::read(BufReader::new(file), builder())) {
+                Ok((_, content)) => Some((UNIX_EPOCH.checked_add(until)?, content)),
+                Err(why) => {
+                    log::warn!("source {source}: {}: {why}; skipped, who is in it has no grace", path.display());
+                    None
+                }
+            }
+        };
+        self.grace_files(source).into_iter().filter_map(read).collect()
+    }
+
+    fn grace_files(&self, source: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder_of(source)).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.starts_with(GRACE)).collect()
+    }
+
     /// The source still says what is saved as this version.
     pub fn confirm(&mut self, source: &str, version: u64, at: SystemTime) {
         let path = self.folder_of(source).join(file_name(version));
@@ -213,7 +261,6 @@ fn folder_name(source: &str) -> String {
 mod tests {
     use super::*;
     use crate::map::{Domains, Grant, HashKey, Item, Key};
-    use crate::source::Format;
 
     fn builder() -> Builder {
         Builder::new(HashKey::with_seeds(1, 2, 3, 4), true, Domains::new())
@@ -253,6 +300,29 @@ mod tests {
         let then = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
         store.confirm("list", 4, then);
         assert_eq!(store.read("list", 4, builder()).expect("it is there").confirmed, Some(then));
+    }
+
+    #[test]
+    fn what_has_vanished_is_kept_until_it_is_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut store = Store::new(folder.path());
+        let kept = |store: &Store| {
+            let saved = store.vanished("list", builder).into_iter();
+            let mut kept: Vec<_> = saved.map(|(until, content)| (until, content.digest())).collect();
+            kept.sort();
+            kept
+        };
+        let time = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+        let (a, b, c) = (content("a"), content("b"), content("c"));
+        store.keep_vanished("list", [(time(100), &a), (time(200), &b)].into_iter());
+        assert_eq!(kept(&store), [(time(100), a.digest()), (time(200), b.digest())]);
+        store.keep_vanished("list", [(time(200), &c)].into_iter());
+        assert_eq!(kept(&store), [(time(200), c.digest())], "the last one has grown, the first is over");
+        assert_eq!((store.versions("list"), newest(&store)), (vec![], None), "they are no versions");
+        std::fs::write(store.folder_of("list").join("grace-300000"), "cut").expect("written");
+        assert_eq!(kept(&store), [(time(200), c.digest())]);
+        store.keep_vanished("list", [].into_iter());
+        assert_eq!(kept(&store), []);
     }
 
     #[test]
