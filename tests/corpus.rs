@@ -1,7 +1,7 @@
 //! Runs the bodies of the fuzz targets over the committed corpus: as it is, cut short at every length, and with bytes
 //! changed. What the fuzzers found once stays found, also where there is no nightly compiler.
 //!
-//! `cargo test --test corpus -- --ignored` writes the part of the corpus that is made of the transcripts anew.
+//! A part of the corpus is made of the transcripts; `BLESS=1` writes it anew.
 
 #[allow(dead_code)]
 #[path = "fuzz/targets.rs"]
@@ -90,8 +90,17 @@ fn with_bytes_changed() {
 
 /// One case of a transcript as an input: what it sends, on which decoder, and as operations of a session.
 #[test]
-#[ignore = "writes into the source tree"]
-fn write_the_corpus_from_the_transcripts() {
+fn every_transcript_is_in_the_corpus() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut missing = Vec::new();
+    let mut put = |target: &str, name: &str, bytes: &[u8]| {
+        let path = corpus().join(target).join(name);
+        if bless {
+            fs::create_dir_all(corpus().join(target)).and_then(|()| fs::write(&path, bytes)).expect("a file");
+        } else if fs::read(&path).ok().as_deref() != Some(bytes) {
+            missing.push(format!("{target}/{name}"));
+        }
+    };
     for case in transcript::all() {
         let sent = case.sent();
         if sent.is_empty() || sent.len() > 3000 {
@@ -100,7 +109,7 @@ fn write_the_corpus_from_the_transcripts() {
         let slug: String = case.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let folder = case.file.split('/').next().unwrap_or_default();
         let target = if folder == "detect" { "detect" } else { folder };
-        write(target, &slug, &sent);
+        put(target, &slug, &sent);
         // one listener is enough: "auto" where it is among them, since it has more ways to go
         if let Some(listen) = case.settings.listen.last() {
             let choice = ["auto", "socketmap", "line", "policy", "http", "tcp-table", "milter"]
@@ -120,12 +129,8 @@ fn write_the_corpus_from_the_transcripts() {
                     _ => (),
                 }
             }
-            write("session", &format!("{folder}-{slug}"), &operations);
+            put("session", &format!("{folder}-{slug}"), &operations);
         }
     }
-}
-
-fn write(target: &str, name: &str, bytes: &[u8]) {
-    let folder = corpus().join(target);
-    fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(name), bytes)).expect("a file of the corpus");
+    assert!(missing.is_empty(), "with BLESS=1 this test writes them anew: {missing:?}");
 }

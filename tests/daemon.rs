@@ -455,3 +455,25 @@ fn a_refusal_of_postmaster_is_not_carried_out_and_said() {
     assert_eq!(daemon.query("postmaster@example.org"), "OK postmaster@example.org");
     daemon.wait_for_log("access:2: postmaster is refused here, and exists all the same");
 }
+
+#[test]
+fn a_start_that_fails_leaves_no_socket_behind() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("an address").port();
+    let listeners = format!("[[listen]]\non = \"unix:DIR/first.sock\"\n[[listen]]\non = \"127.0.0.1:{port}\"\n");
+    let setup = || Setup::new().file("list", "anna@example.org\n");
+    let source = "[[source]]\npath = \"list\"\n";
+    for (config, why) in [
+        (format!("{source}{listeners}"), "the port is taken"),
+        (format!("pid_file = \"DIR/list/pid\"\n{source}[[listen]]\non = \"unix:DIR/first.sock\"\n"), "list/pid"),
+    ] {
+        // The folder outlives the daemon that was refused it.
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config.replace("DIR/first.sock", &folder.path().join("first.sock").display().to_string());
+        let config = format!("control = \"{}\"\n{config}", folder.path().join("control.sock").display());
+        let failed = setup().config(&config).try_start().err().expect("it can't start");
+        assert!(failed.err.contains(why), "{failed:?}");
+        let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").flatten().map(|e| e.path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

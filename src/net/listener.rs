@@ -100,11 +100,6 @@ impl Listener {
         &self.bound.endpoint
     }
 
-    /// Takes its path away, at the end.
-    pub fn remove(&self) {
-        self.bound.remove();
-    }
-
     /// Accepts one connection.
     pub fn accept(&self) -> Accepted {
         let accepted = match &self.socket {

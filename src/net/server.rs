@@ -686,7 +686,6 @@ impl Server {
         if let Err(e) = listener.deregister(self.poll.registry()) {
             log::debug!("closing a listener: {e}");
         }
-        listener.remove();
     }
 
     /// Stops accepting, and gives those who asked already their answers.

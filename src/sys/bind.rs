@@ -48,10 +48,10 @@ pub struct Bound {
     file: Option<(u64, u64)>,
 }
 
-impl Bound {
-    /// Takes the path of a UNIX socket away at the end, if it is still ours. Where we may not, it stays: the next start
-    /// finds that nobody listens there, and takes its place.
-    pub fn remove(&self) {
+/// Takes the path of a UNIX socket away, if it is still ours: at the end, when it is no longer configured, and when the start
+/// fails after it was bound. Where we may not, it stays: the next start finds that nobody listens there, and takes its place.
+impl Drop for Bound {
+    fn drop(&mut self) {
         if let (Endpoint::Unix(path), Some(file)) = (&self.endpoint, self.file)
             && std::fs::symlink_metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == file)
         {

@@ -12,7 +12,7 @@
 //! 6. the log; a warning for [`Activated::left`]; [`drop_privileges`].
 //! 7. [`Notify::from_env`], threads, the first load, [`Notify::ready`].
 //!
-//! At the end: [`Notify::stopping`], the sessions, [`Bound::remove`], [`PidFile::remove`].
+//! At the end: [`Notify::stopping`], the sessions, then each [`Bound`] is dropped, [`PidFile::remove`].
 
 mod account;
 mod bind;

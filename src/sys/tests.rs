@@ -1,4 +1,4 @@
-//! What needs a process of its own runs in a child: this test binary again, with one of the `child_*` tests below.
+//! What needs a process of its own runs in a child: this test binary again, with the same test, which is told so.
 //! What needs root is skipped loudly without it.
 
 use std::io::{Read, Write};
@@ -20,10 +20,10 @@ fn told() -> Option<String> {
     std::env::var(CHILD).ok()
 }
 
-/// The command that runs one test in a process of its own, on its main thread.
+/// The command that runs a test in a process of its own, on its main thread, where it finds out that it is a child.
 fn child(test: &str, told: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("ourselves"));
-    command.args(["--exact", &format!("sys::tests::{test}"), "--ignored", "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", &format!("sys::tests::{test}"), "--nocapture", "--test-threads=1"]);
     command.env(CHILD, told).env("RUST_BACKTRACE", "0");
     command
 }
@@ -85,7 +85,7 @@ fn a_unix_socket_has_the_mode_that_was_asked_for() {
         assert!(!accept(&bound), "it does not block");
         let _client = UnixStream::connect(&path).expect("it listens");
         assert!(accept(&bound));
-        bound.remove();
+        drop(bound);
         assert!(!path.exists());
     }
 }
@@ -105,7 +105,7 @@ fn a_unix_socket_has_the_owner_and_the_group_that_were_asked_for() {
     permit(&path, 0o600, Some("0"), Some("0")).expect("numbers are taken as well");
     let meta = std::fs::symlink_metadata(&path).expect("a socket");
     assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (0, 0, 0o600));
-    drop(bind_control(&folder.path().join("c"), Some(&account("nobody").expect("nobody"))).expect("bound"));
+    let _control = bind_control(&folder.path().join("c"), Some(&account("nobody").expect("nobody"))).expect("bound");
     let meta = std::fs::symlink_metadata(folder.path().join("c")).expect("a socket");
     assert_eq!((meta.uid(), meta.mode() & 0o777), (user_id("nobody").expect("nobody"), 0o600));
 }
@@ -167,11 +167,9 @@ fn a_stale_socket_is_replaced() {
     let bound = bind_one(&unix_at(&path)).expect("nobody listens");
     let _client = UnixStream::connect(&path).expect("it listens");
     assert!(accept(&bound));
-    drop(bound);
-    let again = bind_one(&unix_at(&path)).expect("ours is stale now");
     std::fs::remove_file(&path).expect("somebody cleans up");
     drop(UnixListener::bind(&path).expect("another's"));
-    again.remove();
+    drop(bound);
     assert!(path.exists(), "what isn't ours any more is not removed");
 }
 
@@ -319,11 +317,8 @@ fn accepted_connections_send_at_once() {
     assert!(socket2::SockRef::from(&accepted).keepalive().expect("an option"), "keep-alive is inherited");
 }
 
-#[test]
-#[ignore = "a child of others"]
-fn child_drops_privileges() {
-    let Some(path) = told() else { return };
-    let path = Path::new(&path);
+fn child_drops_privileges(path: &str) {
+    let path = Path::new(path);
     let nobody = account("nobody").expect("nobody");
     assert_eq!(drop_privileges(&account("root").expect("root")).expect("nothing"), Dropped::WantsRoot);
     assert_eq!(drop_privileges(&nobody).expect("dropped"), Dropped::Done);
@@ -374,6 +369,9 @@ fn listen_low() -> Listen {
 
 #[test]
 fn privileges_are_dropped_for_good() {
+    if let Some(path) = told() {
+        return child_drops_privileges(&path);
+    }
     if !root_or_skip("privileges_are_dropped_for_good") {
         return;
     }
@@ -384,37 +382,37 @@ fn privileges_are_dropped_for_good() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("ours");
     }
     std::fs::write(folder.path().join("closed/left.pid"), "4194304\n").expect("a file");
-    let output = child("child_drops_privileges", &folder.path().display().to_string()).output().expect("a child");
+    let output =
+        child("privileges_are_dropped_for_good", &folder.path().display().to_string()).output().expect("a child");
     succeeded(&output);
 }
 
-#[test]
-#[ignore = "a child of others"]
-fn child_leaves_a_pid_file() {
-    let Some(path) = told() else { return };
-    let pid_file = PidFile::create(Path::new(&path)).expect("as root");
+fn child_leaves_a_pid_file(path: &str) {
+    let pid_file = PidFile::create(Path::new(path)).expect("as root");
     drop_privileges(&account("nobody").expect("nobody")).expect("dropped");
     pid_file.remove();
 }
 
 #[test]
 fn a_pid_file_that_may_not_be_removed_is_left_empty() {
+    if let Some(path) = told() {
+        return child_leaves_a_pid_file(&path);
+    }
     if !root_or_skip("a_pid_file_that_may_not_be_removed_is_left_empty") {
         return;
     }
     let folder = folder();
     let path = folder.path().join("pid");
-    succeeded(&child("child_leaves_a_pid_file", &path.display().to_string()).output().expect("a child"));
+    succeeded(
+        &child("a_pid_file_that_may_not_be_removed_is_left_empty", &path.display().to_string())
+            .output()
+            .expect("a child"),
+    );
     assert_eq!(std::fs::read_to_string(&path).expect("a file"), "");
     PidFile::create(&path).expect("taken over by the next start").remove();
 }
 
-#[test]
-#[ignore = "a child of others"]
 fn child_raises_its_limit() {
-    if told().is_none() {
-        return;
-    }
     let limit = raise_nofile().expect("raised");
     println!("limit {limit}");
     assert_eq!(raise_nofile().expect("no harm"), limit);
@@ -422,7 +420,10 @@ fn child_raises_its_limit() {
 
 #[test]
 fn the_descriptor_limit_is_raised_to_the_hard_one() {
-    let exe = child("child_raises_its_limit", "1");
+    if told().is_some() {
+        return child_raises_its_limit();
+    }
+    let exe = child("the_descriptor_limit_is_raised_to_the_hard_one", "1");
     let mut shell = Command::new("sh");
     shell.args(["-c", "ulimit -Sn 64 && ulimit -Hn 512 && exec \"$0\" \"$@\""]);
     shell.arg(exe.get_program()).args(exe.get_args()).env(CHILD, "1");
@@ -458,10 +459,7 @@ fn children_do_not_inherit_what_systemd_told_us() {
     assert!(text.contains("PATH=") && !text.contains("secret"), "{text}");
 }
 
-#[test]
-#[ignore = "a child of others"]
-fn child_is_activated() {
-    let Some(path) = told() else { return };
+fn child_is_activated(path: &str) {
     let mut activated = Activated::from_env().expect("good sockets");
     assert_eq!(activated.names(), ["map", "other"]);
     assert!(activated.take(&Endpoint::Fd("nothing".into())).is_empty());
@@ -476,27 +474,26 @@ fn child_is_activated() {
     let by_name = bind(&listen("fd:map"), 16, &mut activated).expect("the first");
     let [map] = by_name.as_slice() else { panic!("{by_name:?}") };
     assert_eq!((map.endpoint.to_string(), map.activated), (format!("unix:{path}"), true));
-    let mut client = UnixStream::connect(&path).expect("it listens");
+    let mut client = UnixStream::connect(path).expect("it listens");
     let Listener::Unix(listener) = &map.listener else { panic!("UNIX") };
     let (mut accepted, _) = listener.accept().expect("our client");
     client.write_all(b"x").expect("written");
     accepted.read_exact(&mut [0]).expect("read");
     assert!(listener.accept().is_err(), "it does not block");
-    map.remove();
-    assert!(Path::new(&path).exists(), "the socket is systemd's");
-
     let address = std::env::var("RCPTMAPD_TEST_ADDRESS").expect("an address");
     let by_address = bind(&listen(&address), 16, &mut activated).expect("the second, by its address");
     assert!(by_address.iter().all(|b| b.activated && b.endpoint.to_string() == address));
     assert!(activated.left().is_empty());
     let flags = nix::fcntl::fcntl(listener, nix::fcntl::FcntlArg::F_GETFD).expect("flags");
     assert_eq!(flags & nix::fcntl::FdFlag::FD_CLOEXEC.bits(), nix::fcntl::FdFlag::FD_CLOEXEC.bits());
+    drop(by_name);
+    assert!(Path::new(path).exists(), "the socket is systemd's");
     eprintln!("child done");
 }
 
 /// Runs a child as systemd would, with `stdin` and `stdout` as descriptors 3 and 4.
-fn activate(script: &str, path: &Path, address: &str, stdin: OwnedFd, stdout: OwnedFd) -> Output {
-    let exe = child("child_is_activated", "");
+fn activate(test: &str, script: &str, path: &Path, address: &str, stdin: OwnedFd, stdout: OwnedFd) -> Output {
+    let exe = child(test, "");
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).arg(exe.get_program()).args(exe.get_args());
     shell.env(CHILD, path).env("RCPTMAPD_TEST_ADDRESS", address).env("RUST_BACKTRACE", "0");
@@ -518,18 +515,31 @@ const AS_SYSTEMD: &str = "exec 3<&0 4<&1 0</dev/null 1>&2
 
 #[test]
 fn sockets_of_systemd_are_taken_by_name_and_by_address() {
+    if let Some(path) = told() {
+        return child_is_activated(&path);
+    }
     let folder = folder();
     let (path, address, unix, tcp) = sockets(folder.path());
-    succeeded(&activate(AS_SYSTEMD, &path, &address, unix, tcp));
+    succeeded(&activate("sockets_of_systemd_are_taken_by_name_and_by_address", AS_SYSTEMD, &path, &address, unix, tcp));
 }
 
 #[test]
 fn sockets_that_are_meant_for_another_process_are_not_taken() {
+    if let Some(path) = told() {
+        return child_is_activated(&path);
+    }
     let folder = folder();
     for pid in ["LISTEN_PID=1", "LISTEN_PID=", "LISTEN_PID=x"] {
         let _ = std::fs::remove_file(folder.path().join("s"));
         let (path, address, unix, tcp) = sockets(folder.path());
-        let output = activate(&AS_SYSTEMD.replace("LISTEN_PID=$$", pid), &path, &address, unix, tcp);
+        let output = activate(
+            "sockets_that_are_meant_for_another_process_are_not_taken",
+            &AS_SYSTEMD.replace("LISTEN_PID=$$", pid),
+            &path,
+            &address,
+            unix,
+            tcp,
+        );
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(text.contains("left: []"), "{pid}: {text}");
     }
@@ -537,10 +547,14 @@ fn sockets_that_are_meant_for_another_process_are_not_taken() {
 
 #[test]
 fn what_is_no_listening_socket_is_refused_with_its_name() {
+    if let Some(path) = told() {
+        return child_is_activated(&path);
+    }
     let folder = folder();
     let (path, address, unix, _tcp) = sockets(folder.path());
     let file: OwnedFd = std::fs::File::create(folder.path().join("f")).expect("a file").into();
-    let output = activate(AS_SYSTEMD, &path, &address, unix, file);
+    let output =
+        activate("what_is_no_listening_socket_is_refused_with_its_name", AS_SYSTEMD, &path, &address, unix, file);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("it is no stream socket: the socket unit needs ListenStream="), "{text}");
     assert!(text.contains("other"), "{text}");
@@ -549,22 +563,26 @@ fn what_is_no_listening_socket_is_refused_with_its_name() {
     let (path, address, unix, tcp) = sockets(folder.path());
     let connected = TcpStream::connect(&address).expect("it listens");
     drop(tcp);
-    let output = activate(AS_SYSTEMD, &path, &address, unix, connected.into());
+    let output = activate(
+        "what_is_no_listening_socket_is_refused_with_its_name",
+        AS_SYSTEMD,
+        &path,
+        &address,
+        unix,
+        connected.into(),
+    );
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("it does not listen: the socket unit needs Accept=no"), "{text}");
 }
 
-#[test]
-#[ignore = "a child of others"]
-fn child_daemonises() {
-    let Some(path) = told() else { return };
+fn child_daemonises(path: &str) {
     let before = std::process::id();
     let error = daemonise().expect_err("the threads of the test would be lost").to_string();
     assert_eq!(error, "can't detach from the terminal: 2 threads run already");
-    let mut pid_file = PidFile::create(Path::new(&path)).expect("ours");
+    let mut pid_file = PidFile::create(Path::new(path)).expect("ours");
     detach().expect("detached"); // the parent ends here
     pid_file.update().expect("ours");
-    let locked = PidFile::create(Path::new(&path)).is_err();
+    let locked = PidFile::create(Path::new(path)).is_err();
     let folder = std::env::current_dir().expect("a folder");
     let report = format!("{} {} {locked} {}", before != std::process::id(), folder.display(), std::process::id());
     std::fs::write(format!("{path}.part"), report).expect("written");
@@ -574,9 +592,12 @@ fn child_daemonises() {
 
 #[test]
 fn a_daemon_leaves_its_parent() {
+    if let Some(path) = told() {
+        return child_daemonises(&path);
+    }
     let folder = folder();
     let path = folder.path().join("pid");
-    let output = child("child_daemonises", &path.display().to_string()).output().expect("a child");
+    let output = child("a_daemon_leaves_its_parent", &path.display().to_string()).output().expect("a child");
     assert!(
         output.status.success(),
         "{}{}",
