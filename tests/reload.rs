@@ -125,7 +125,7 @@ fn every_trouble_of_the_matrix() {
         (
             "foreign domains",
             with("partner@foreign.example\n"),
-            Taken("u0@example.org", "1 recipient left out, they belong to none of our domains"),
+            Taken("u0@example.org", "1 recipient left out, it belongs to none of our domains"),
         ),
         (
             "umlauts",
@@ -444,6 +444,8 @@ fn a_rollback_holds_until_the_list_changes() {
     let done = run(&["rollback", "-c", &config, "list"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.out.contains("version 2 with 31 entries is in force until the list changes"), "{done:?}");
+    daemon.wait_for_log("source list: 1 removed, 31 entries now: example.org -1");
+    daemon.wait_for_log("source list: removed u31@example.org");
     let is_rolled_back = |daemon: &Daemon| {
         assert_eq!(daemon.query("u31@example.org"), "NOTFOUND ");
         assert_eq!(daemon.query("u30@example.org"), "OK u30@example.org");
@@ -458,6 +460,32 @@ fn a_rollback_holds_until_the_list_changes() {
     daemon.hup();
     assert_eq!(daemon.query("u32@example.org"), "OK u32@example.org");
     assert_eq!(first(&daemon)["state"], "ok");
+}
+
+#[test]
+fn what_was_saved_and_is_gone_is_saved_again() {
+    let daemon = Setup::new().file("list", list(30)).config(&saving("")).start();
+    until("saved", || !first(&daemon)["version"].is_null());
+    std::fs::remove_dir_all(daemon.path("state")).expect("it is there");
+    std::fs::create_dir(daemon.path("state")).expect("a folder");
+    assert_eq!(daemon.http("POST", "/reload").0, 200);
+    std::fs::remove_file(daemon.path("list")).expect("it is there");
+    let daemon = daemon.restart();
+    assert_eq!(daemon.query("u29@example.org"), "OK u29@example.org");
+}
+
+#[test]
+fn a_list_that_failed_often_is_soon_found_and_told_of() {
+    let mut daemon = Setup::new().file("list", list(30)).config(&source("retry = \"1s\"")).start();
+    std::fs::remove_file(daemon.path("list")).expect("it is there");
+    // Who asks again and again does not make the pauses grow: the eighth would be four minutes.
+    for _ in 0..8 {
+        daemon.hup();
+    }
+    daemon.wait_for_log("from 0 of 1 source, read in");
+    daemon.write("list", list(30));
+    daemon.wait_for_log("source list: it is taken again: 30 recipients");
+    until("ok", || first(&daemon)["state"] == "ok");
 }
 
 // --- sources -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ use super::settings::{Settings, absolute};
 use super::{Failure, exit};
 use crate::config::{DEFAULT_CONTROL, DEFAULT_LISTEN, Endpoint, Listen, ListenProtocol, reason};
 use crate::proto::http;
+use crate::reload::quoted;
 
 /// Longest body of a page: the status of a thousand sources with all their bad lines is less.
 const MAX_BODY: usize = 64 << 20;
@@ -175,7 +176,38 @@ pub struct Whom {
     pub control: Option<PathBuf>,
 }
 
+/// What to type next, about the same daemon.
+#[derive(Debug, Default)]
+pub struct Commands {
+    /// `-c FILE`, as it was given, with a blank in front.
+    config: String,
+    /// The same, or `--control PATH`.
+    daemon: String,
+}
+
+impl Commands {
+    /// Has a source read, and told what is in it.
+    pub fn check(&self, origin: &str) -> String {
+        let alone = self.config.is_empty() && !self.daemon.is_empty() && origin.starts_with('/');
+        if alone { format!("rcptmapd check {}", quoted(origin)) } else { format!("rcptmapd check{}", self.config) }
+    }
+
+    /// Has everything read again.
+    pub fn reload(&self) -> String {
+        format!("rcptmapd reload{}", self.daemon)
+    }
+}
+
 impl Whom {
+    /// The commands that reach the same daemon.
+    pub fn commands(&self) -> Commands {
+        let option = |name: &str, path: &Option<PathBuf>| {
+            path.as_ref().map(|path| format!(" {name} {}", quoted(&path.to_string_lossy())))
+        };
+        let config = option("-c", &self.config).unwrap_or_default();
+        Commands { daemon: option("--control", &self.control).unwrap_or_else(|| config.clone()), config }
+    }
+
     /// The control socket; `None` when the configuration has none.
     pub fn control(&self) -> Result<Option<Endpoint>, Failure> {
         Ok(self.socket(Settings::of_daemon)?.0)

@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     if args.json {
         text::print_json(&value)?;
     } else {
-        text::print(&status.text(text::now(), Style::of_stdout()))?;
+        text::print(&status.text(text::now(), Style::of_stdout(), &args.whom.commands()))?;
     }
     Ok(match (code, &status.configuration_error) {
         (200, _) => exit::OK,

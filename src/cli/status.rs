@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{self, Whom};
+use super::client::{self, Commands, Whom};
 use super::hops::{self, NextHop, Remembered};
 use super::text::{self, Style, Table};
 use super::{Failure, exit};
 use crate::config::Endpoint;
+use crate::reload::quoted;
 
 /// Show what a running daemon serves, and what it could not take
 #[derive(clap::Args, Debug)]
@@ -43,7 +44,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     if args.json {
         text::print_json(&value)?;
     } else {
-        text::print(&status.text(text::now(), Style::of_stdout()))?;
+        text::print(&status.text(text::now(), Style::of_stdout(), &args.whom.commands()))?;
     }
     Ok(if status.state == "ok" { exit::OK } else { exit::NO })
 }
@@ -104,7 +105,7 @@ struct Source {
     state: String,
     error: Option<String>,
     format: Option<String>,
-    recipients: u64,
+    recipients: usize,
     vanished: u64,
     foreign: u64,
     bad_lines: u64,
@@ -140,7 +141,7 @@ impl Status {
     }
 
     /// For people; `now` in seconds since 1970.
-    pub fn text(&self, now: u64, style: Style) -> String {
+    pub fn text(&self, now: u64, style: Style, commands: &Commands) -> String {
         let mut out = String::new();
         self.headline(style, &mut out);
         let _ = writeln!(
@@ -162,17 +163,17 @@ impl Status {
             error.lines().for_each(|line| {
                 let _ = writeln!(out, "  {line}");
             });
-            let _ = writeln!(out, "  to do: mend it, see `rcptmapd check`, then `rcptmapd reload`");
+            let _ = writeln!(out, "  to do: mend it, see `{}`, then `{}`", commands.check(""), commands.reload());
         }
         if let Some(error) = &self.state_dir_error {
             let _ = writeln!(out, "\n{} {error}", style.bad("nothing is saved:"));
             let _ =
                 writeln!(out, "  meanwhile: the answers are right; after a restart an older list may serve, or none");
-            let _ = writeln!(out, "  to do: make room there, or make it writable, then `rcptmapd reload`");
+            let _ = writeln!(out, "  to do: make room there, or make it writable, then `{}`", commands.reload());
         }
         self.listeners(style, &mut out);
-        self.sources(now, style, &mut out);
-        self.files(style, &mut out);
+        self.sources(now, style, commands, &mut out);
+        self.files(style, commands, &mut out);
         hops::show(&self.next_hops, self.cache.as_ref(), style, &mut out);
         out
     }
@@ -209,7 +210,7 @@ impl Status {
         section(&table, style, out);
     }
 
-    fn sources(&self, now: u64, style: Style, out: &mut String) {
+    fn sources(&self, now: u64, style: Style, commands: &Commands, out: &mut String) {
         let mut table = Table::new(&[2, 3, 4]);
         table.row(["SOURCE", "STATE", "RECIPIENTS", "FOREIGN", "BAD LINES", "FORMAT", "TAKEN", "FROM"]);
         for source in &self.sources {
@@ -230,7 +231,12 @@ impl Status {
                 let version = source.version.map_or_else(|| "an old version".to_owned(), |n| format!("version {n}"));
                 let text = "is in force by `rcptmapd rollback`, not what the list says now";
                 let _ = writeln!(out, "\n{} {version} {text}", style.odd(&format!("{}:", source.name)));
-                let _ = writeln!(out, "  until: the list changes, or `rcptmapd reload --force {}`", source.name);
+                let _ = writeln!(
+                    out,
+                    "  until: the list changes, or `{} --force {}`",
+                    commands.reload(),
+                    quoted(&source.name)
+                );
             }
             if source.vanished > 0 {
                 let count = text::number(source.vanished);
@@ -241,19 +247,20 @@ impl Status {
             let _ = writeln!(out, "\n{} {error}", style.bad(&format!("{}:", source.name)));
             let then = match source.state.as_str() {
                 "kept" => format!(
-                    "its last good list of {} recipients, taken {}, stays in force",
-                    text::number(source.recipients),
+                    "its last good list of {}, taken {}, stays in force",
+                    text::count(source.recipients, "recipient"),
                     source.taken.map_or_else(|| "some time ago".to_owned(), |taken| ago(taken, now))
                 ),
                 "old" => "the list stays in force for those whom it lists".to_owned(),
                 _ => "it was never read; whom the other sources don't know gets \"try again later\"".to_owned(),
             };
             let _ = writeln!(out, "  meanwhile: {then}");
-            let _ = writeln!(out, "  to do: mend {}, see `rcptmapd check`, then `rcptmapd reload`", source.origin);
+            let (check, reload) = (commands.check(&source.origin), commands.reload());
+            let _ = writeln!(out, "  to do: mend {}, see `{check}`, then `{reload}`", source.origin);
         }
     }
 
-    fn files(&self, style: Style, out: &mut String) {
+    fn files(&self, style: Style, commands: &Commands, out: &mut String) {
         if self.files.is_empty() {
             return;
         }
@@ -266,7 +273,7 @@ impl Status {
         for file in &self.files {
             if let Some(error) = &file.error {
                 let _ = writeln!(out, "\n{} {error}", style.bad(&format!("{}:", file.what)));
-                let _ = writeln!(out, "  to do: mend {}, then `rcptmapd reload`", file.path);
+                let _ = writeln!(out, "  to do: mend {}, then `{}`", file.path, commands.reload());
             }
         }
     }
@@ -305,7 +312,7 @@ mod tests {
     use serde_json::json;
 
     fn shown(value: &Value) -> String {
-        Status::of(value).expect("a status").text(1_000_000, Style::default())
+        Status::of(value).expect("a status").text(1_000_000, Style::default(), &Commands::default())
     }
 
     fn good() -> Value {

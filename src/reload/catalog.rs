@@ -16,6 +16,7 @@ use super::report::{FileReport, Report, SourceReport, State};
 use super::saved::Meta;
 use super::slot::{self, Attempt, Kept, MAX_RETRY, Pin, Slot};
 use super::store::{Rollback, Saved, Store};
+use super::tell::quoted;
 use crate::config::{self, BackendServer, Config, MapConfig, MapKind, MapValue, Origin, RelayDomain, Wrapper};
 use crate::logging::escape;
 use crate::map::{Builder, Changes, Content, DomainGroup, Domains, HashKey, Mode, Policy, Snapshot, Verify};
@@ -143,7 +144,7 @@ impl Catalog {
         let setting = self.setting(config, &wish.force);
         for source in &config.sources {
             let mut slot = self.slots.remove(&source.name).unwrap_or_default();
-            slot.begin();
+            slot.begin(wish.all);
             let mut is_wanted = wish.all || slot.is_due(source, began);
             if !slot.was_restored {
                 slot.was_restored = true;
@@ -256,6 +257,15 @@ impl Catalog {
         self.store.as_ref().is_some_and(may) && self.slots.values().any(|slot| slot.is_unsaved)
     }
 
+    /// What was saved and is there no longer (somebody cleaned up, another disk is mounted) is to be saved again.
+    pub fn look_at_saved(&mut self) {
+        let Some(store) = &self.store else { return };
+        for (name, slot) in &mut self.slots {
+            let version = slot.kept.as_ref().and_then(|kept| kept.version);
+            slot.is_unsaved |= version.is_some_and(|version| !store.has(name, version));
+        }
+    }
+
     /// Saves what has been accepted since the last time.
     pub fn save(&mut self, config: &Config) {
         let Some(store) = &mut self.store else { return };
@@ -319,7 +329,6 @@ impl Catalog {
             .map_err(|why| format!("source {name}: version {wanted}: {why}"))?;
         let now = Instant::now();
         let mut slot = self.slots.remove(name).unwrap_or_default();
-        slot.begin();
         // What the source says, as far as we know: what was in force, or what was rolled back from before.
         let instead_of = match (&slot.pin, &slot.kept) {
             (Some(pin), _) => Some((pin.rollback.instead_of, pin.instead_of)),
@@ -731,16 +740,6 @@ fn options(source: &config::Source) -> Options {
             config::Disabled::Drop => Disabled::Drop,
         },
         ..Options::default()
-    }
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./@%+=:,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 

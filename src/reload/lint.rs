@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::tell::plural_y;
 use crate::map::{Content, Key, KeyText, Snapshot};
 
 /// Names and domains that are told of each kind.
@@ -66,8 +67,10 @@ fn lint_content(snapshot: &Snapshot, content: &Content, with_postmaster: &mut Ha
         });
         if shadowed > 0 {
             let domain = String::from_utf8_lossy(&domain);
+            let nothing = if shadowed == 1 { "changes nothing" } else { "change nothing" };
             texts.push(format!(
-                "{shadowed} entries at {domain} change nothing: everybody exists there by its catch-all"
+                "{} at {domain} {nothing}: everybody exists there by its catch-all",
+                plural_y(shadowed, "entr")
             ));
         }
     }

@@ -36,7 +36,7 @@ pub use json::seconds;
 pub use lint::lint;
 pub use read::SourceError;
 pub use report::{FileReport, Report, SourceReport, State};
-pub use tell::{plural, recipients};
+pub use tell::{plural, quoted, recipients};
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::resolve::Directory;
@@ -287,6 +287,9 @@ impl Worker {
             self.last = report;
         }
         let directory = directory.map(Arc::new);
+        if reload {
+            self.catalog.look_at_saved();
+        }
         if !self.catalog.wants_to_save(reload, Instant::now()) {
             return if is_load || !answers.is_empty() {
                 self.tell(directory, config, is_load, answers)

@@ -18,6 +18,7 @@ use super::command::{self, Failed};
 use super::files::{self, Look, Stamp};
 use super::guard::Guard;
 use super::intake::{FaultLine, Findings, Intake};
+use super::tell::plural;
 use crate::config::{Origin, reason};
 use crate::map::{Builder, Content, Unfit};
 use crate::source::{self, Detection, Format, Options, Parser, Refused, Summary};
@@ -126,7 +127,8 @@ fn too_few(entries: usize, least: usize, lines: u32, faults: usize, first: Optio
     let first = first
         .map_or_else(String::new, |fault| format!("; the first is line {}: {}: {}", fault.line, fault.why, fault.text));
     match (entries, lines) {
-        (0, 0) => "the file is empty".to_owned(),
+        (0, 0) => "the file is empty; one that may be needs min_entries = 0".to_owned(),
+        (0, _) if faults == 0 => format!("no entry in {}", plural(lines as usize, "line")),
         (0, _) => format!("no entry in {lines} lines, {faults} of which can't be understood{first}"),
         _ => format!("only {entries} entries (min_entries = {least})"),
     }

@@ -53,6 +53,8 @@ pub struct SourceReport {
     pub error: Option<String>,
     /// The error is another one than in the load before.
     pub is_new_error: bool,
+    /// There was an error in the load before.
+    pub is_mended: bool,
     /// Whether another try may help.
     pub may_pass: bool,
     /// The command that takes it all the same, where a guard holds it back.

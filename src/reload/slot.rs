@@ -83,6 +83,8 @@ pub struct Slot {
     pub was_restored: bool,
     /// It is to be saved.
     pub is_unsaved: bool,
+    /// Put in force by command since the last load.
+    is_put: bool,
     pause: Duration,
     /// When it is to be read again.
     due: Option<Instant>,
@@ -116,10 +118,16 @@ impl Slot {
         false
     }
 
-    /// A load begins: what was news in the one before is none now.
-    pub fn begin(&mut self) {
-        self.report.is_new_error = false;
-        self.report.changes = None;
+    /// A load begins: what was news in the one before is none now. Who `asks` for it works on it, so that what fails now is
+    /// tried again soon.
+    pub fn begin(&mut self, asks: bool) {
+        (self.report.is_new_error, self.report.is_mended) = (false, false);
+        if !std::mem::take(&mut self.is_put) {
+            self.report.changes = None;
+        }
+        if asks {
+            self.pause = Duration::ZERO;
+        }
     }
 
     /// Its files are to be looked at.
@@ -169,7 +177,9 @@ impl Slot {
         if !rolled_back {
             self.pin = None;
         }
+        let is_mended = self.report.error.is_some();
         self.report = SourceReport {
+            is_mended,
             state: if rolled_back { State::RolledBack } else { State::Taken },
             why,
             also,
@@ -208,6 +218,7 @@ impl Slot {
             self.vanished.note(&old.content, &kept.content, source.grace, now);
             self.report.changes = Some(Arc::new(old.content.changes_to(&kept.content)));
         }
+        (self.report.is_new_error, self.is_put) = (false, true);
         self.kept = Some(kept);
     }
 

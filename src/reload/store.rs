@@ -87,6 +87,11 @@ impl Store {
         numbers
     }
 
+    /// Whether a saved content is there.
+    pub fn has(&self, source: &str, version: u64) -> bool {
+        self.folder_of(source).join(file_name(version)).exists()
+    }
+
     /// Reads a saved content.
     pub fn read(&self, source: &str, version: u64, builder: Builder) -> Result<Saved, Broken> {
         let file = File::open(self.folder_of(source).join(file_name(version)))?;

@@ -11,7 +11,11 @@ const SHOWN_DOMAINS: usize = 10;
 /// Writes the lines. `asked`: somebody wants to know, so a load without news is worth a line.
 pub fn tell(report: &Report, asked: bool) {
     let seconds = report.took.as_secs_f64();
-    let sources = plural(report.sources.len(), "source");
+    let taken = report.sources.iter().filter(|source| source.error.is_none()).count();
+    let sources = match report.sources.len() {
+        all if taken == all => plural(all, "source"),
+        all => format!("{taken} of {}", plural(all, "source")),
+    };
     let served = format!("{} in {}", recipients(report), plural(report.domains, "domain"));
     if report.is_change {
         log::info!("loaded {served} from {sources} in {seconds:.2} s");
@@ -44,6 +48,9 @@ fn tell_source(source: &SourceReport) {
         }
         return;
     }
+    if source.is_mended {
+        log::info!("source {}: it is taken again: {}", source.name, plural(source.recipients, "recipient"));
+    }
     let Some(changes) = &source.changes else { return };
     if changes.before > 0 {
         tell_changes(&source.name, changes);
@@ -74,11 +81,9 @@ fn tell_source(source: &SourceReport) {
         );
     }
     if source.foreign > 0 {
-        log::info!(
-            "source {}: {} left out, they belong to none of our domains",
-            source.name,
-            plural(source.foreign, "recipient")
-        );
+        let (count, belong) =
+            (plural(source.foreign, "recipient"), if source.foreign == 1 { "it belongs" } else { "they belong" });
+        log::info!("source {}: {count} left out, {belong} to none of our domains", source.name);
     }
 }
 
@@ -137,12 +142,23 @@ pub fn recipients(report: &Report) -> String {
     }
 }
 
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./@%+=:,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// `1 list`, `2 lists`.
 pub fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-fn plural_y(count: usize, stem: &str) -> String {
+/// `1 entry`, `2 entries`.
+pub fn plural_y(count: usize, stem: &str) -> String {
     if count == 1 { format!("1 {stem}y") } else { format!("{count} {stem}ies") }
 }
 

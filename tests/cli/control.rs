@@ -31,8 +31,15 @@ fn status_is_good_then_red_then_good_again() {
     let red = over_control(&daemon, "status", &[]);
     assert_eq!(red.code, Some(1));
     assert!(red.out.starts_with("degraded: 1 list was not taken; serving 2 recipients"), "{}", red.out);
-    let said = ["list1: no such file", "its last good list of 1 recipients", "to do: mend"];
-    assert!(said.iter().all(|said| red.out.contains(said)), "{}", red.out);
+    let (list, control) = (daemon.path("list1"), daemon.control());
+    let to_do = format!(
+        "to do: mend {list}, see `rcptmapd check {list}`, then `rcptmapd reload --control {control}`",
+        list = list.display(),
+        control = control.display()
+    );
+    for said in ["list1: no such file", "its last good list of 1 recipient, ", &to_do] {
+        assert!(red.out.contains(said), "{said}: {}", red.out);
+    }
     assert_eq!(json(&over_control(&daemon, "status", &["--json"]))["sources"][1]["state"], "kept");
     assert_eq!(daemon.query("bob@example.net"), "OK bob@example.net");
 
