@@ -46,7 +46,7 @@
 //!
 //! 1. `reload/read.rs` reads a file, a folder or a command's output in pieces, once; [`source`] finds the format out and makes items of lines.
 //! 2. [`map::Builder`] folds, interns and stores them: one [`map::Content`] a source.
-//! 3. `reload/catalog.rs` keeps the last good content of each source and joins all with our domains to a
+//! 3. `reload/catalog.rs` keeps the last good content of each source and joins all with our domains (`reload/assemble.rs`) to a
 //!    [`map::Snapshot`]. A list that `reload/guard.rs` does not let pass leaves its last good content in force, from memory or
 //!    out of `state_dir` (`reload/store.rs`).
 

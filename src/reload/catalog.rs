@@ -1,4 +1,4 @@
-//! All sources, domain files and tables: what was last good of each, and the directory that they make together.
+//! All sources: what was last good of each, and the directory that they make together with domain files and tables.
 //!
 //! Each keeps its own last good content. A load reads what was asked for, or what is due; what can't be taken stays as it
 //! was, and the report says why. Nothing new means no new directory. Runs on the loader's thread, and in `check` and
@@ -7,21 +7,21 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
+use super::assemble;
 use super::files::Look;
 use super::guard;
-use super::read::{self, ReadAs, Request, SourceError, Taken};
-use super::report::{FileReport, Report, SourceReport, State};
+use super::read::{self, ReadAs, Request, SourceError};
+use super::report::{Report, SourceReport, State};
 use super::saved::Meta;
-use super::slot::{self, Attempt, Kept, MAX_RETRY, Pin, Slot};
+use super::slot::{self, Attempt, Kept, Pin, Slot};
 use super::store::{Rollback, Saved, Store};
+use super::tables::Tables;
 use super::tell::quoted;
-use crate::config::{self, BackendServer, Config, MapConfig, MapKind, MapValue, Origin, RelayDomain, Wrapper};
-use crate::logging::escape;
-use crate::map::{Builder, Changes, Content, DomainGroup, Domains, HashKey, Mode, Policy, Snapshot, Verify};
-use crate::probe::route::{self, NextHop, Routes};
-use crate::resolve::{Directory, Kind, Map, ValueOf};
+use crate::config::{self, BackendServer, Config, MapConfig, MapValue, Origin, RelayDomain};
+use crate::map::{Builder, Changes, Domains, HashKey, Policy, Snapshot};
+use crate::resolve::Directory;
 use crate::source::{Disabled, Format, Options};
 
 /// What to read.
@@ -37,12 +37,7 @@ pub struct Wish {
 pub struct Catalog {
     key: HashKey,
     slots: HashMap<String, Slot>,
-    domain_files: HashMap<PathBuf, Arc<Vec<Box<[u8]>>>>,
-    tables: HashMap<PathBuf, Arc<Content>>,
-    /// Domain files and tables as of the last load that read them.
-    files: Vec<FileReport>,
-    files_due: Option<Instant>,
-    files_pause: Duration,
+    tables: Tables,
     keep_lines: bool,
     /// The file of `-c`, where accepted contents are to be saved; `None`: we don't serve, and save nothing.
     serves: Option<Serves>,
@@ -107,14 +102,11 @@ impl Catalog {
     /// Nothing is known yet, and nothing is saved. `keep_lines`: remember the line of every statement, as `check` and
     /// `explain` want it.
     pub fn new(keep_lines: bool) -> Catalog {
+        let key = HashKey::new();
         Catalog {
-            key: HashKey::new(),
+            tables: Tables::new(key.clone()),
+            key,
             slots: HashMap::new(),
-            domain_files: HashMap::new(),
-            tables: HashMap::new(),
-            files: Vec::new(),
-            files_due: None,
-            files_pause: Duration::ZERO,
             keep_lines,
             serves: None,
             store: None,
@@ -140,7 +132,7 @@ impl Catalog {
     pub fn refresh(&mut self, config: &Config, wish: &Wish) -> (Option<Directory>, Report) {
         let began = Instant::now();
         self.follow(config);
-        let (mut is_change, mut read) = self.read_files(config, wish.all, began);
+        let (mut is_change, mut read) = self.tables.read(config, wish.all, began);
         let setting = self.setting(config, &wish.force);
         for source in &config.sources {
             let mut slot = self.slots.remove(&source.name).unwrap_or_default();
@@ -229,7 +221,7 @@ impl Catalog {
     pub fn next(&self) -> Option<Instant> {
         let unsaved = self.store.as_ref().filter(|_| self.slots.values().any(|slot| slot.is_unsaved));
         let sources = self.slots.values().filter_map(Slot::next);
-        sources.chain(self.files_due).chain(unsaved.and_then(Store::next)).min()
+        sources.chain(self.tables.next()).chain(unsaved.and_then(Store::next)).min()
     }
 
     /// Something has happened to the files of a source: they are to be looked at.
@@ -364,7 +356,7 @@ impl Catalog {
     }
 
     fn setting<'a>(&self, config: &Config, force: &'a [String]) -> Setting<'a> {
-        let groups = self.groups(config);
+        let groups = assemble::groups(config, &self.tables);
         let domains = (!config.domains.is_empty())
             .then(|| Snapshot::new(self.key.clone(), Vec::new(), groups.0, groups.1, Policy::default()));
         Setting {
@@ -383,8 +375,6 @@ impl Catalog {
     fn builder(&self, keep_values: bool, setting: &Setting<'_>) -> Builder {
         Builder::new(self.key.clone(), keep_values, setting.case_sensitive.clone())
     }
-
-    // --- sources ---------------------------------------------------------------------------------------------------
 
     /// Begins with what was saved of a source. `true`: there was something.
     fn restore(&mut self, source: &config::Source, setting: &Setting<'_>, slot: &mut Slot) -> bool {
@@ -504,10 +494,8 @@ impl Catalog {
         }
     }
 
-    // --- the directory ---------------------------------------------------------------------------------------------
-
     fn directory(&self, config: &Config) -> (Directory, Report) {
-        let (groups, groups_complete) = self.groups(config);
+        let (groups, groups_complete) = assemble::groups(config, &self.tables);
         let slots = || config.sources.iter().filter_map(|source| Some((source, self.slots.get(&source.name)?)));
         let sources = slots().map(|(source, slot)| slot.source(source)).collect();
         let snapshot = Snapshot::new(self.key.clone(), sources, groups, groups_complete, Policy::default());
@@ -524,40 +512,15 @@ impl Catalog {
             refusals: reports.iter().map(|report| report.refusals - report.foreign_refusals).sum(),
             heap_bytes: contents().map(|content| content.heap_bytes()).sum(),
             sources: reports,
-            files: self.files.clone(),
+            files: self.tables.reports(),
             state_dir_error: self.store.as_ref().and_then(Store::trouble).map(str::to_owned),
             ..Report::default()
         };
-        (Directory::new(snapshot, self.maps(config)).with_routes(self.routes(config)), report)
-    }
-
-    /// Where the mail of our domains goes.
-    fn routes(&self, config: &Config) -> Routes {
-        let hop =
-            |backend: &config::Backend| Some((backend.name.as_str().into(), NextHop::new(backend.servers.clone())?));
-        let mut table = route::Table::default();
-        if let Some(pairs) = self.next_hops(config) {
-            for (key, value) in pairs.pairs().iter() {
-                let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
-                if let Err(error) = table.insert(&key, &value) {
-                    log::warn!("next hops: {}: {error}; nobody is asked for it", escape(key.as_bytes()));
-                }
-            }
-        }
-        Routes {
-            own: config.listen.iter().map(|listen| listen.on.clone()).collect(),
-            backends: config.backends.iter().filter_map(hop).collect(),
-            all_domains: config
-                .backends
-                .iter()
-                .find(|backend| backend.all_domains)
-                .map(|backend| backend.name.as_str().into()),
-            table,
-        }
-    }
-
-    fn next_hops(&self, config: &Config) -> Option<&Content> {
-        self.tables.get(&config.nexthops.as_ref()?.file).map(|table| &**table)
+        (
+            Directory::new(snapshot, assemble::maps(config, &self.tables))
+                .with_routes(assemble::routes(config, &self.tables)),
+            report,
+        )
     }
 
     /// The report about the directory of the last load, which stays in force.
@@ -571,147 +534,9 @@ impl Catalog {
         Report {
             config_error: None,
             sources: config.sources.iter().filter_map(with_foreign).collect(),
-            files: self.files.clone(),
+            files: self.tables.reports(),
             state_dir_error: self.store.as_ref().and_then(Store::trouble).map(str::to_owned),
             ..self.last.clone()
-        }
-    }
-
-    /// Our domains; `false` when a domain file is missing, so that we don't know all of them.
-    fn groups(&self, config: &Config) -> (Vec<DomainGroup>, bool) {
-        let mut complete = true;
-        let mut groups = Vec::new();
-        for domain in &config.domains {
-            let mut names: Vec<Box<[u8]>> = domain.names.iter().map(|name| name.0.as_bytes().into()).collect();
-            if let Some(path) = &domain.file {
-                match self.domain_files.get(path) {
-                    Some(listed) => names.extend(listed.iter().cloned()),
-                    None => complete = false,
-                }
-            }
-            groups.push(DomainGroup { names, policy: policy(domain) });
-        }
-        // Every domain of the table is ours: its next hop decides.
-        if config.nexthops.as_ref().is_some_and(|nexthops| nexthops.domains) {
-            let pairs = self.next_hops(config).map(Content::pairs);
-            complete &= pairs.is_some();
-            let keys = || pairs.into_iter().flat_map(|pairs| pairs.iter()).map(|(key, _)| key);
-            for (subdomains, names) in [
-                (false, keys().filter(|key| !key.starts_with(b".") && *key != b"*").map(Into::into).collect()),
-                (
-                    true,
-                    keys()
-                        .filter_map(|key| key.strip_prefix(b"."))
-                        .filter(|key| !key.is_empty())
-                        .map(Into::into)
-                        .collect(),
-                ),
-            ] {
-                groups.push(DomainGroup {
-                    names,
-                    policy: Policy { subdomains, verify: Verify::Probe, ..Policy::default() },
-                });
-            }
-        }
-        (groups, complete)
-    }
-
-    fn maps(&self, config: &Config) -> Vec<Map> {
-        let kind = |map: &MapConfig| match map.kind {
-            MapKind::Recipients => Kind::Recipients(match &map.value {
-                MapValue::Echo => ValueOf::Echo,
-                MapValue::Source => ValueOf::Source,
-                MapValue::Word(word) => ValueOf::Word(word.as_str().into()),
-            }),
-            MapKind::Access => Kind::Access,
-            MapKind::Check => Kind::Check,
-            MapKind::Domains => Kind::Domains,
-            MapKind::Table => Kind::Table(map.path.as_ref().and_then(|path| self.tables.get(path).cloned())),
-            MapKind::Nexthop => Kind::Nexthop,
-        };
-        config.maps.iter().map(|map| Map { name: map.name.as_str().into(), kind: kind(map) }).collect()
-    }
-
-    // --- domain files and tables -----------------------------------------------------------------------------------
-
-    /// Reads domain files and tables, where wished for or due. Whether one has changed, and how many were read.
-    fn read_files(&mut self, config: &Config, all: bool, now: Instant) -> (bool, usize) {
-        if !all && self.files_due.is_none_or(|due| due > now) {
-            self.files.iter_mut().for_each(|file| file.is_new_error = false);
-            return (false, 0);
-        }
-        let mut is_change = false;
-        let mut files = Vec::new();
-        for path in config.domains.iter().filter_map(|domain| domain.file.as_ref()) {
-            let read = self.read_file(path, ReadAs::List(Format::Domains), false);
-            let error = read.map(|taken| {
-                let names = Arc::new(taken.content.domains().map(|(name, _)| name.into()).collect());
-                let old = self.domain_files.insert(path.clone(), Arc::clone(&names));
-                is_change |= old != Some(names);
-            });
-            let entries = self.domain_files.get(path).map(|names| names.len());
-            files.push(self.file_report(path, "domains", error.err(), entries));
-        }
-        let maps = config.maps.iter().filter(|map| map.kind == MapKind::Table);
-        let maps = maps.filter_map(|map| Some((map.path.as_ref()?, map.name.as_str())));
-        let nexthops = config.nexthops.iter().map(|nexthops| (&nexthops.file, "next hops"));
-        for (path, what) in maps.chain(nexthops) {
-            let error = self.read_file(path, ReadAs::Table, true).map(|taken| {
-                if self.tables.get(path).is_none_or(|old| old.digest() != taken.content.digest()) {
-                    self.tables.insert(path.clone(), Arc::new(taken.content));
-                    is_change = true;
-                }
-            });
-            let entries = self.tables.get(path).map(|table| table.pairs().len());
-            files.push(self.file_report(path, what, error.err(), entries));
-        }
-        self.domain_files.retain(|path, _| files.iter().any(|file| file.path == *path));
-        self.tables.retain(|path, _| files.iter().any(|file| file.path == *path));
-        let failed = files.iter().any(|file| file.may_pass);
-        self.files_pause = match (failed, self.files_pause) {
-            (false, _) => Duration::ZERO,
-            (true, Duration::ZERO) => config::DEFAULT_RETRY,
-            (true, pause) => (pause * 2).min(MAX_RETRY),
-        };
-        self.files_due = failed.then(|| Instant::now() + self.files_pause);
-        self.files = files;
-        (is_change, self.files.len())
-    }
-
-    fn read_file(&self, path: &Path, read_as: ReadAs, keep_values: bool) -> Result<Taken, SourceError> {
-        let options = Options::default();
-        let request = Request {
-            origin: &Origin::Path(path.into()),
-            read_as,
-            options: &options,
-            min_entries: 1,
-            timeout: Duration::ZERO,
-            known: None,
-            several: false,
-            keep_lines: false,
-            name: "",
-        };
-        read::read(&request, |_| Builder::new(self.key.clone(), keep_values, Domains::new()))
-    }
-
-    fn file_report(&self, path: &Path, what: &str, error: Option<SourceError>, entries: Option<usize>) -> FileReport {
-        let may_pass = error.as_ref().is_some_and(SourceError::may_pass);
-        let state = match (&error, entries) {
-            (None, _) => State::Taken,
-            (Some(_), Some(_)) => State::Kept,
-            (Some(_), None) => State::Missing,
-        };
-        let error = error.map(|error| error.to_string());
-        let before = self.files.iter().find(|file| file.path == path).and_then(|file| file.error.as_ref());
-        let is_new_error = error.as_ref() != before;
-        FileReport {
-            path: path.into(),
-            what: what.to_owned(),
-            state,
-            may_pass,
-            error,
-            is_new_error,
-            entries: entries.unwrap_or(0),
         }
     }
 }
@@ -740,33 +565,5 @@ fn options(source: &config::Source) -> Options {
             config::Disabled::Drop => Disabled::Drop,
         },
         ..Options::default()
-    }
-}
-
-fn policy(domain: &config::RelayDomain) -> Policy {
-    Policy {
-        subdomains: domain.subdomains,
-        same_as: domain.same_as.as_ref().map(|main| main.0.as_bytes().into()),
-        mode: match domain.mode {
-            config::Mode::Enforce => Mode::Enforce,
-            config::Mode::Warn => Mode::Warn,
-            config::Mode::Off => Mode::Off,
-        },
-        delimiters: domain.subaddress.as_slice().into(),
-        case_sensitive: domain.case_sensitive,
-        always: domain.always.iter().map(|name| name.as_bytes().into()).collect(),
-        batv: domain.unwrap.contains(&Wrapper::Batv),
-        srs: domain.unwrap.contains(&Wrapper::Srs),
-        skip: domain.skip,
-        verify: match domain.verify {
-            config::Verify::List => Verify::List,
-            config::Verify::Probe => Verify::Probe,
-            config::Verify::ListThenProbe => Verify::ListThenProbe,
-            config::Verify::Both => Verify::Both,
-        },
-        backend: domain.backend.as_deref().map(Into::into),
-        unavailable_exists: domain.unavailable.map(|unavailable| unavailable == config::Unavailable::Accept),
-        absent: domain.absent.clone(),
-        unknown: domain.unknown.clone(),
     }
 }

@@ -5,6 +5,7 @@
 //! load. What could not be read is tried again by itself, with growing pauses, and so is what has a `refresh` or a
 //! `watch`: only those sources are read then.
 
+mod assemble;
 mod catalog;
 mod command;
 mod files;
@@ -18,6 +19,7 @@ mod report;
 mod saved;
 mod slot;
 mod store;
+mod tables;
 mod tell;
 mod watch;
 

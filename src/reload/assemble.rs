@@ -1,0 +1,113 @@
+//! What a configuration and what was read of its files make together: our domains, maps and routes.
+
+use super::tables::Tables;
+use crate::config::{self, Config, MapConfig, MapKind, MapValue, Wrapper};
+use crate::logging::escape;
+use crate::map::{Content, DomainGroup, Mode, Policy, Verify};
+use crate::probe::route::{self, NextHop, Routes};
+use crate::resolve::{Kind, Map, ValueOf};
+
+/// Our domains; `false` when a domain file is missing, so that we don't know all of them.
+pub fn groups(config: &Config, tables: &Tables) -> (Vec<DomainGroup>, bool) {
+    let mut complete = true;
+    let mut groups = Vec::new();
+    for domain in &config.domains {
+        let mut names: Vec<Box<[u8]>> = domain.names.iter().map(|name| name.0.as_bytes().into()).collect();
+        if let Some(path) = &domain.file {
+            match tables.domains(path) {
+                Some(listed) => names.extend(listed.iter().cloned()),
+                None => complete = false,
+            }
+        }
+        groups.push(DomainGroup { names, policy: policy(domain) });
+    }
+    // Every domain of the table is ours: its next hop decides.
+    if config.nexthops.as_ref().is_some_and(|nexthops| nexthops.domains) {
+        let pairs = next_hops(config, tables).map(Content::pairs);
+        complete &= pairs.is_some();
+        let keys = || pairs.into_iter().flat_map(|pairs| pairs.iter()).map(|(key, _)| key);
+        for (subdomains, names) in [
+            (false, keys().filter(|key| !key.starts_with(b".") && *key != b"*").map(Into::into).collect()),
+            (
+                true,
+                keys().filter_map(|key| key.strip_prefix(b".")).filter(|key| !key.is_empty()).map(Into::into).collect(),
+            ),
+        ] {
+            groups
+                .push(DomainGroup { names, policy: Policy { subdomains, verify: Verify::Probe, ..Policy::default() } });
+        }
+    }
+    (groups, complete)
+}
+
+pub fn maps(config: &Config, tables: &Tables) -> Vec<Map> {
+    let kind = |map: &MapConfig| match map.kind {
+        MapKind::Recipients => Kind::Recipients(match &map.value {
+            MapValue::Echo => ValueOf::Echo,
+            MapValue::Source => ValueOf::Source,
+            MapValue::Word(word) => ValueOf::Word(word.as_str().into()),
+        }),
+        MapKind::Access => Kind::Access,
+        MapKind::Check => Kind::Check,
+        MapKind::Domains => Kind::Domains,
+        MapKind::Table => Kind::Table(map.path.as_ref().and_then(|path| tables.table(path).cloned())),
+        MapKind::Nexthop => Kind::Nexthop,
+    };
+    config.maps.iter().map(|map| Map { name: map.name.as_str().into(), kind: kind(map) }).collect()
+}
+
+/// Where the mail of our domains goes.
+pub fn routes(config: &Config, tables: &Tables) -> Routes {
+    let hop = |backend: &config::Backend| Some((backend.name.as_str().into(), NextHop::new(backend.servers.clone())?));
+    let mut table = route::Table::default();
+    if let Some(pairs) = next_hops(config, tables) {
+        for (key, value) in pairs.pairs().iter() {
+            let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
+            if let Err(error) = table.insert(&key, &value) {
+                log::warn!("next hops: {}: {error}; nobody is asked for it", escape(key.as_bytes()));
+            }
+        }
+    }
+    Routes {
+        own: config.listen.iter().map(|listen| listen.on.clone()).collect(),
+        backends: config.backends.iter().filter_map(hop).collect(),
+        all_domains: config
+            .backends
+            .iter()
+            .find(|backend| backend.all_domains)
+            .map(|backend| backend.name.as_str().into()),
+        table,
+    }
+}
+
+fn next_hops<'t>(config: &Config, tables: &'t Tables) -> Option<&'t Content> {
+    tables.table(&config.nexthops.as_ref()?.file).map(|table| &**table)
+}
+
+fn policy(domain: &config::RelayDomain) -> Policy {
+    Policy {
+        subdomains: domain.subdomains,
+        same_as: domain.same_as.as_ref().map(|main| main.0.as_bytes().into()),
+        mode: match domain.mode {
+            config::Mode::Enforce => Mode::Enforce,
+            config::Mode::Warn => Mode::Warn,
+            config::Mode::Off => Mode::Off,
+        },
+        delimiters: domain.subaddress.as_slice().into(),
+        case_sensitive: domain.case_sensitive,
+        always: domain.always.iter().map(|name| name.as_bytes().into()).collect(),
+        batv: domain.unwrap.contains(&Wrapper::Batv),
+        srs: domain.unwrap.contains(&Wrapper::Srs),
+        skip: domain.skip,
+        verify: match domain.verify {
+            config::Verify::List => Verify::List,
+            config::Verify::Probe => Verify::Probe,
+            config::Verify::ListThenProbe => Verify::ListThenProbe,
+            config::Verify::Both => Verify::Both,
+        },
+        backend: domain.backend.as_deref().map(Into::into),
+        unavailable_exists: domain.unavailable.map(|unavailable| unavailable == config::Unavailable::Accept),
+        absent: domain.absent.clone(),
+        unknown: domain.unknown.clone(),
+    }
+}
