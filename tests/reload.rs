@@ -516,6 +516,27 @@ fn a_folder_and_a_pattern_are_sources() {
 }
 
 #[test]
+fn a_domain_file_may_name_what_is_below_a_domain_and_its_bad_lines_are_told() {
+    let mut daemon = Setup::new()
+        .file("list", "anna@a.lab.example\nanna@example.org\n")
+        .file("domains", "example.org\n.lab.example   # and all below\nand so on\n")
+        .config(&format!("{}[[domain]]\nfile = \"domains\"\n", source("")))
+        .start();
+    daemon.wait_for_log("domains: 1 line can't be understood; the first is ");
+    assert_eq!(daemon.ask("domains", "example.org"), "OK example.org");
+    assert!(daemon.ask("domains", "b.lab.example").starts_with("OK "));
+    assert_eq!(daemon.ask("domains", "b.example.org"), "NOTFOUND ");
+    assert_eq!(daemon.ask("check", "anna@a.lab.example"), "OK DUNNO");
+    assert_eq!(daemon.ask("check", "bert@b.lab.example"), "OK 550 5.1.1 User unknown");
+    assert_eq!(daemon.status()["files"][0]["first_bad_lines"][0]["line"], 3);
+    daemon.hup();
+    assert_eq!(daemon.log().matches("domains: 1 line can't be understood").count(), 1, "{}", daemon.log());
+    // As a list of recipients it has none, and nothing in it is wrong.
+    let checked = run(&["check", &daemon.path("domains").display().to_string()]);
+    assert!(checked.out.contains("1 (names below a domain)"), "{}", checked.out);
+}
+
+#[test]
 fn the_files_of_valiases_are_named_as_their_domains() {
     let setup = Setup::new();
     std::fs::create_dir(setup.path("valiases")).expect("a folder");

@@ -12,7 +12,7 @@ use super::text::{self, Style};
 use super::{Failure, diff, exit};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::map::Snapshot;
-use crate::reload::{self, Catalog, FileReport, Report, SourceReport};
+use crate::reload::{self, Catalog, FileReport, Findings, Report, SourceReport};
 use crate::resolve::Directory;
 
 /// Most domains of a list that are shown by name.
@@ -262,15 +262,21 @@ fn source_text(source: &SourceReport, domains: &DomainCounts, style: Style, out:
     for (line, note) in &findings.notes {
         row("warning", &style.odd(&format!("{}:{line}: {note}", source.origin)));
     }
-    if findings.fault_count > 0 {
-        row("bad lines", &style.bad(&text::number(findings.fault_count)));
-        for fault in &findings.faults {
-            let _ = writeln!(out, "    {}:{}: {}: {}", source.origin, fault.line, fault.why, fault.text);
-        }
-        let rest = findings.fault_count - findings.faults.len();
-        if rest > 0 {
-            let _ = writeln!(out, "    and {} more", text::number(rest));
-        }
+    faults_text(findings, &source.origin, style, out);
+}
+
+fn faults_text(findings: &Findings, origin: &str, style: Style, out: &mut String) {
+    if findings.fault_count == 0 {
+        return;
+    }
+    let _ = writeln!(out, "  {:<11} {}", "bad lines", style.bad(&text::number(findings.fault_count)));
+    for fault in &findings.faults {
+        let file = fault.file.as_deref().unwrap_or(origin);
+        let _ = writeln!(out, "    {file}:{}: {}: {}", fault.line, fault.why, fault.text);
+    }
+    let rest = findings.fault_count - findings.faults.len();
+    if rest > 0 {
+        let _ = writeln!(out, "    and {} more", text::number(rest));
     }
 }
 
@@ -280,6 +286,7 @@ fn file_text(file: &FileReport, style: Style, out: &mut String) {
         Some(error) => writeln!(out, "  {:<11} {}", "NOT TAKEN", style.bad(error)),
         None => writeln!(out, "  {:<11} {}", "entries", text::number(file.entries)),
     };
+    faults_text(&file.findings, &file.path.display().to_string(), style, out);
 }
 
 #[cfg(test)]

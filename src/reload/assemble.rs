@@ -19,7 +19,13 @@ pub fn groups(config: &Config, tables: &Tables) -> (Vec<DomainGroup>, bool) {
                 None => complete = false,
             }
         }
+        // `.example.org`: what is below it.
+        let (below, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.starts_with(b"."));
         groups.push(DomainGroup { names, policy: policy(domain) });
+        if !below.is_empty() {
+            let names = below.iter().filter_map(|name| name.strip_prefix(b".")).map(Into::into).collect();
+            groups.push(DomainGroup { names, policy: Policy { subdomains: true, ..policy(domain) } });
+        }
     }
     // Every domain of the table is ours: its next hop decides.
     if config.nexthops.as_ref().is_some_and(|nexthops| nexthops.domains) {

@@ -65,13 +65,15 @@ pub struct Intake {
     pub too_large: Option<Unfit>,
     /// The file that is being read, where there are several.
     pub file: Option<String>,
+    /// What it names is ours: `.example.org`, too, which a list of recipients has nothing to say about.
+    pub declares: bool,
 }
 
 impl Intake {
     /// `keep_lines`: remember the line of every statement.
     pub fn new(builder: Builder, keep_lines: bool) -> Intake {
         let lines = keep_lines.then(Vec::new);
-        Intake { builder, findings: Findings::default(), lines, too_large: None, file: None }
+        Intake { builder, findings: Findings::default(), lines, too_large: None, file: None, declares: false }
     }
 
     /// Statements of the builder so far: the number of the next one.
@@ -107,7 +109,13 @@ impl Intake {
 }
 
 impl Sink for Intake {
-    fn item(&mut self, line: u32, item: Item<'_>) {
+    fn item(&mut self, line: u32, mut item: Item<'_>) {
+        if let Key::Domain { domain: [b'.', domain @ ..] } = item.key {
+            if !self.declares {
+                return self.skip(line, Skip::Below);
+            }
+            item = Item { key: Key::Subdomains { domain }, grant: Grant::ACCEPT };
+        }
         let before = self.builder.len();
         match self.builder.add(&item) {
             Ok(()) => {

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::{FileReport, SourceReport};
+use super::{FaultLine, FileReport, Findings, SourceReport};
 use crate::map::{Changes, DomainChange};
 
 impl SourceReport {
@@ -27,9 +27,7 @@ impl SourceReport {
             "foreign": self.foreign,
             "lines": self.lines,
             "bad_lines": findings.fault_count,
-            "first_bad_lines": findings.faults.iter().map(|fault| json!({
-                "file": fault.file, "line": fault.line, "text": fault.text, "why": fault.why,
-            })).collect::<Vec<_>>(),
+            "first_bad_lines": first_bad_lines(findings),
             "duplicates": findings.duplicates,
             "conflicts": findings.conflicts.iter().map(|conflict| json!({
                 "line": conflict.line, "key": conflict.key, "not_in_force": conflict.lost, "in_force": conflict.kept,
@@ -44,6 +42,12 @@ impl SourceReport {
             "changes": self.changes.as_deref().map(changes),
         })
     }
+}
+
+fn first_bad_lines(findings: &Findings) -> Vec<Value> {
+    let line =
+        |fault: &FaultLine| json!({ "file": fault.file, "line": fault.line, "text": fault.text, "why": fault.why });
+    findings.faults.iter().map(line).collect()
 }
 
 fn changes(changes: &Changes) -> Value {
@@ -79,6 +83,8 @@ impl FileReport {
             "state": self.state.name(),
             "error": self.error,
             "entries": self.entries,
+            "bad_lines": self.findings.fault_count,
+            "first_bad_lines": first_bad_lines(&self.findings),
         })
     }
 }

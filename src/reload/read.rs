@@ -184,6 +184,8 @@ pub enum ReadAs {
     Detected,
     /// A list in this format.
     List(Format),
+    /// The names of domains, which are ours.
+    OurDomains,
     /// Keys and values that are served as they are.
     Table,
 }
@@ -413,6 +415,7 @@ impl Feeder {
         let (format, detection) = match request.read_as {
             ReadAs::Table => (None, None),
             ReadAs::List(format) => (Some(format), None),
+            ReadAs::OurDomains => (Some(Format::Domains), None),
             ReadAs::Detected => {
                 let found = source::detect(&head[..head.len().min(HEAD)], &self.name);
                 (Some(found.format), Some(found))
@@ -423,6 +426,7 @@ impl Feeder {
             let kept_as = if self.several { Some(Format::Access) } else { format };
             let mut intake = Intake::new(builder(kept_as), request.keep_lines);
             intake.file = self.several.then(|| self.name.clone());
+            intake.declares = request.read_as == ReadAs::OurDomains;
             reading.intake = Some(intake);
             (reading.format, reading.detection) = (format, detection);
         }

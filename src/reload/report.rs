@@ -113,6 +113,10 @@ pub struct FileReport {
     pub may_pass: bool,
     /// Domains or keys in force.
     pub entries: usize,
+    /// What else was in it.
+    pub findings: Findings,
+    /// Its bad lines are others than in the load before.
+    pub has_new_faults: bool,
 }
 
 /// What a load did.
@@ -162,8 +166,9 @@ impl Report {
             .chain(self.files.iter().filter_map(|f| f.error.as_deref()))
     }
 
-    /// Bad lines of all sources in force.
+    /// Bad lines of all sources, domain files and tables in force.
     pub fn faults(&self) -> usize {
-        self.sources.iter().map(|source| source.findings.fault_count).sum()
+        let files = self.files.iter().map(|file| &file.findings);
+        self.sources.iter().map(|source| &source.findings).chain(files).map(|findings| findings.fault_count).sum()
     }
 }

@@ -1,6 +1,7 @@
 //! What the log says about a load: one line for it, a few for each source that has changed or could not be taken, and
 //! nothing again that was said before.
 
+use super::intake::Findings;
 use super::report::{Report, SourceReport, State};
 use crate::logging::{address, escape};
 use crate::map::{Changes, DomainChange};
@@ -31,6 +32,9 @@ pub fn tell(report: &Report, asked: bool) {
         if let Some(error) = file.error.as_ref().filter(|_| file.is_new_error) {
             log::error!("{}: {error}", file.what);
         }
+        if file.has_new_faults {
+            tell_faults(&file.what, &file.path.display().to_string(), &file.findings);
+        }
     }
 }
 
@@ -56,17 +60,7 @@ fn tell_source(source: &SourceReport) {
         tell_changes(&source.name, changes);
     }
     let findings = &source.findings;
-    if let Some(first) = findings.faults.first() {
-        log::warn!(
-            "source {}: {} can't be understood; the first is {}:{}: {}: {}",
-            source.name,
-            plural(findings.fault_count, "line"),
-            first.file.as_ref().unwrap_or(&source.origin),
-            first.line,
-            first.why,
-            address(first.text.as_bytes())
-        );
-    }
+    tell_faults(&format!("source {}", source.name), &source.origin, findings);
     for (line, note) in &findings.notes {
         log::warn!("source {}: {}:{line}: {note}", source.name, source.origin);
     }
@@ -85,6 +79,14 @@ fn tell_source(source: &SourceReport) {
             (plural(source.foreign, "recipient"), if source.foreign == 1 { "it belongs" } else { "they belong" });
         log::info!("source {}: {count} left out, {belong} to none of our domains", source.name);
     }
+}
+
+/// How many lines are bad, and the first of them.
+fn tell_faults(what: &str, origin: &str, findings: &Findings) {
+    let Some(first) = findings.faults.first() else { return };
+    let (count, file) = (plural(findings.fault_count, "line"), first.file.as_deref().unwrap_or(origin));
+    let text = address(first.text.as_bytes());
+    log::warn!("{what}: {count} can't be understood; the first is {file}:{}: {}: {text}", first.line, first.why);
 }
 
 /// Counts per source and domain, and the first by name.

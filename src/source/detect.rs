@@ -192,7 +192,9 @@ fn mailman(sample: &Sample) -> Option<Detection> {
     let helper = |line: &[u8]| {
         is_address(key(line)) && key(line).windows(9).any(|w| w == b"-bounces@") && value(line).starts_with(b"lmtp:")
     };
-    let why = sample.first(helper)?;
+    // Of version 2, should its comments be gone.
+    let own = |line: &[u8]| key(line).starts_with(b"mailman-loop@") && value(line) == b"mailman-loop";
+    let why = sample.first(helper).or_else(|| sample.first(own))?;
     Some(found(Format::Mailman, format!("{why}, a list's helper address"), &[Format::Postmap]))
 }
 
@@ -463,6 +465,7 @@ mod tests {
             ("Mail\na@example.org\n", Csv, vec![]),
             ("# STANZA START: chess\nchess: \"|/x post chess\"\n", Mailman, vec![]),
             ("chess@l.example lmtp:[::1]:8024\nchess-bounces@l.example lmtp:[::1]:8024\n", Mailman, vec![Postmap]),
+            ("mailman-loop@l.example mailman-loop\nchess@l.example chess\n", Mailman, vec![Postmap]),
             ("a@example.org valid\nb@example.org invalid\n", Backlist, vec![Postmap]),
             ("a@example.org\t0:1783000000:1783000000:ok\n", Backlist, vec![Postmap]),
             ("29-Oct-2026 12:34:56 a@example.org callout=accept\n", Backlist, vec![Postmap]),

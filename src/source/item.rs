@@ -101,6 +101,8 @@ pub enum Skip {
     TestAddress,
     /// A default route, or one of a single address.
     Route,
+    /// `.example.org`: the domains below, without a recipient.
+    Below,
     /// A mailbox that is nobody's inbox.
     NoInbox,
     /// Known as invalid, by a cache that may be old.
@@ -125,6 +127,7 @@ impl Skip {
             Skip::NoAddress => "no address",
             Skip::TestAddress => "test address",
             Skip::Route => "route",
+            Skip::Below => "names below a domain",
             Skip::NoInbox => "no inbox",
             Skip::Invalid => "invalid",
             Skip::Undecided => "undecided",
