@@ -5,6 +5,7 @@
 //! Nothing sleeps to wait for something. Where bytes have to arrive in two reads, a look-up on another connection is
 //! answered in between: the loop has then been round, and has taken what was there.
 
+mod common;
 #[path = "protocol/daemon.rs"]
 mod daemon;
 #[path = "vectors/mod.rs"]
@@ -12,51 +13,23 @@ mod transcript;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rcptmapd::config::{Config, Overrides};
-
-use daemon::{Daemon, PATIENCE, Peer, Setup, TRANSPORTS, Transport};
+use common::PATIENCE;
+use daemon::{Daemon, Peer, Setup, TRANSPORTS, Transport};
 use transcript::{Case, End, Settings, Step, show};
 
 /// What can stand behind `protocol =`.
 const PROTOCOLS: [&str; 7] = ["auto", "socketmap", "line", "http", "policy", "tcp-table", "milter"];
 
-/// Those of them that this program takes; cases on other listeners are counted and left out.
-fn protocols() -> &'static [&'static str] {
-    static TAKEN: OnceLock<Vec<&'static str>> = OnceLock::new();
-    TAKEN.get_or_init(|| {
-        let dir = tempfile::tempdir().expect("a folder");
-        let file = dir.path().join("rcptmapd.toml");
-        let takes = |protocol: &&str| {
-            let text = format!(
-                "user = \"\"\nstate_dir = \"\"\n[[listen]]\non = \"unix:/x\"\nprotocol = {protocol:?}\n[[source]]\npath = \"/x\"\n"
-            );
-            std::fs::write(&file, text).expect("a configuration");
-            Config::load(&file, &Overrides::default()).is_ok()
-        };
-        PROTOCOLS.into_iter().filter(takes).collect()
-    })
-}
-
-/// What `needs:` may ask for today.
-const FEATURES: &[&str] = &[];
-
-/// The cases that can be played, by what the daemon has to look like; and how many can't.
-fn groups() -> (Vec<(Settings, Vec<Case>)>, usize) {
+/// All cases, by what the daemon has to look like.
+fn groups() -> Vec<(Settings, Vec<Case>)> {
     let mut groups: BTreeMap<Settings, Vec<Case>> = BTreeMap::new();
-    let mut left_out = 0;
-    for mut case in transcript::all() {
-        case.settings.listen.retain(|name| protocols().contains(&name.as_str()));
-        if case.settings.listen.is_empty() || !case.settings.needs.iter().all(|n| FEATURES.contains(&n.as_str())) {
-            left_out += 1;
-            continue;
-        }
-        let key = Settings { listen: Vec::new(), needs: Vec::new(), ..case.settings.clone() };
+    for case in transcript::all() {
+        let key = Settings { listen: Vec::new(), ..case.settings.clone() };
         groups.entry(key).or_default().push(case);
     }
-    (groups.into_iter().collect(), left_out)
+    groups.into_iter().collect()
 }
 
 fn start(settings: &Settings, limits: &[&'static str]) -> Daemon {
@@ -66,16 +39,15 @@ fn start(settings: &Settings, limits: &[&'static str]) -> Daemon {
     Daemon::start(&Setup {
         list: (!settings.no_data).then_some(list),
         maps: settings.maps.clone(),
-        protocols: protocols().to_vec(),
+        protocols: PROTOCOLS.to_vec(),
         limits: limits.to_vec(),
     })
 }
 
 /// Every case on every listener and transport, on a daemon per group.
 fn play_all(what: &str, play: impl Fn(&Daemon, &Case, Transport, &str)) {
-    let (groups, left_out) = groups();
     let mut played = 0;
-    for (settings, cases) in groups {
+    for (settings, cases) in groups() {
         let daemon = start(&settings, &["request = \"10m\""]);
         for case in cases.iter().filter(|case| case.end != End::Deadline) {
             for listen in &case.settings.listen {
@@ -86,7 +58,7 @@ fn play_all(what: &str, play: impl Fn(&Daemon, &Case, Transport, &str)) {
             }
         }
     }
-    println!("{what}: {played} conversations; {left_out} cases wait for listeners or features");
+    println!("{what}: {played} conversations");
     assert!(played > 100, "{what}: only {played} conversations");
 }
 
@@ -273,7 +245,7 @@ fn pipelined() {
 /// Half a request and silence: closed without a word when `limits.request` is over, all of them at the same time.
 #[test]
 fn half_a_request_and_silence() {
-    let (groups, _) = groups();
+    let groups = groups();
     let mut played = 0;
     for (settings, cases) in groups {
         let cases: Vec<Case> = cases.into_iter().filter(|case| case.end == End::Deadline).collect();
@@ -411,9 +383,8 @@ fn violations_are_counted() {
         ("milter", b"\0\0\0\0"),
         ("milter", b"\0\0\0\x0cR<bob@x.example>\0"),
     ];
-    let broken: Vec<&(&str, &[u8])> = broken.iter().filter(|(protocol, _)| protocols().contains(protocol)).collect();
     for transport in TRANSPORTS {
-        for (protocol, bytes) in &broken {
+        for (protocol, bytes) in broken {
             let mut peer = daemon.connect(transport, protocol);
             // it may have been told off in the middle
             match peer.write_all(bytes) {
@@ -424,7 +395,7 @@ fn violations_are_counted() {
             peer.read_to_end(&mut reply).expect("the end");
         }
     }
-    for &protocol in protocols().iter().filter(|protocol| **protocol != "auto") {
+    for &protocol in PROTOCOLS.iter().filter(|protocol| **protocol != "auto") {
         let number = 2 * broken.iter().filter(|(of, _)| *of == protocol).count();
         daemon.settles(&format!("rcptmapd_malformed_requests_total{{protocol=\"{protocol}\"}}"), number as u64);
     }

@@ -1,18 +1,15 @@
-//! A daemon of our own for every test: a folder, a configuration, a process, and connections to it over both kinds of
-//! sockets. Nothing here waits for a time to pass; reads have a limit only so that a fault ends in a message.
+//! A daemon (`tests/common`) that speaks every protocol, on a UNIX and a TCP listener each, and connections to it that are
+//! of either kind.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes that works.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use crate::common::{self, PATIENCE};
 
 /// What the daemon is to look like.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +24,24 @@ pub struct Setup {
     pub limits: Vec<&'static str>,
 }
 
+impl Setup {
+    fn config(&self) -> String {
+        let mut config = format!(
+            "[log]\ntarget = \"stderr\"\nlevel = \"debug\"\n[[source]]\nname = \"list\"\npath = \"list\"\nformat = \
+             \"plain\"\n[limits]\n{}\n",
+            self.limits.join("\n")
+        );
+        for protocol in &self.protocols {
+            let _ = writeln!(config, "[[listen]]\non = \"unix:DIR/{protocol}\"\nprotocol = {protocol:?}");
+            let _ = writeln!(config, "[[listen]]\non = \"127.0.0.1:0\"\nprotocol = {protocol:?}");
+        }
+        for (name, kind) in &self.maps {
+            let _ = writeln!(config, "[[map]]\nname = {name:?}\nkind = {kind:?}");
+        }
+        config
+    }
+}
+
 /// Which kind of socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -38,107 +53,37 @@ pub const TRANSPORTS: [Transport; 2] = [Transport::Unix, Transport::Tcp];
 
 /// A running daemon; killed when dropped.
 pub struct Daemon {
-    child: Child,
-    dir: tempfile::TempDir,
-    ports: BTreeMap<&'static str, u16>,
+    daemon: common::Daemon,
+    /// Where each protocol is spoken.
+    sockets: BTreeMap<&'static str, (PathBuf, SocketAddr)>,
 }
 
 impl Daemon {
     /// Starts one and waits until it has read its list (or has found out that it can't).
     pub fn start(setup: &Setup) -> Daemon {
-        for _ in 0..10 {
-            if let Some(daemon) = Daemon::try_start(setup) {
-                return daemon;
-            }
-        }
-        panic!("no free ports in ten attempts");
-    }
-
-    /// `None`: somebody else has taken a port meanwhile.
-    fn try_start(setup: &Setup) -> Option<Daemon> {
-        let dir = tempfile::tempdir().expect("a folder");
-        // all at once, so that they differ
-        let free: Vec<TcpListener> =
-            setup.protocols.iter().map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let ports: BTreeMap<&'static str, u16> = setup
-            .protocols
-            .iter()
-            .zip(&free)
-            .map(|(protocol, listener)| (*protocol, listener.local_addr().expect("an address").port()))
-            .collect();
-        drop(free);
-
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        let mut config = String::from(
-            "user = \"\"\nstate_dir = \"\"\ncontrol = \"\"\n[log]\ntarget = \"stderr\"\nlevel = \"debug\"\n",
-        );
+        let mut files = common::Setup::new();
         if let Some(lines) = &setup.list {
-            fs::write(path("list"), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).expect("a list");
+            files = files.file("list", lines.iter().map(|line| format!("{line}\n")).collect::<String>());
         }
-        let _ = writeln!(config, "[[source]]\nname = \"list\"\npath = {:?}\nformat = \"plain\"", path("list"));
-        let _ = writeln!(config, "[limits]\n{}", setup.limits.join("\n"));
-        for (protocol, port) in &ports {
-            let socket = path(protocol);
-            let _ = writeln!(config, "[[listen]]\non = \"unix:{socket}\"\nprotocol = {protocol:?}");
-            let _ = writeln!(config, "[[listen]]\non = \"127.0.0.1:{port}\"\nprotocol = {protocol:?}");
-        }
-        for (name, kind) in &setup.maps {
-            let _ = writeln!(config, "[[map]]\nname = {name:?}\nkind = {kind:?}");
-        }
-        fs::write(path("rcptmapd.toml"), &config).expect("a configuration");
-
-        let log = fs::File::create(path("log")).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_rcptmapd"))
-            .args(["serve", "-c", &path("rcptmapd.toml")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the daemon starts");
-        let mut daemon = Daemon { child, dir, ports };
-        let until = Instant::now() + PATIENCE;
-        while !daemon.is_ready() {
-            if let Some(status) = daemon.child.try_wait().expect("a child") {
-                let log = daemon.log();
-                if log.contains("in use") {
-                    return None;
-                }
-                panic!("the daemon ended with {status}:\n{config}\n{log}");
-            }
-            assert!(Instant::now() < until, "the daemon is never ready:\n{}", daemon.log());
-            std::thread::yield_now();
-        }
-        Some(daemon)
-    }
-
-    /// Whether the first load has ended, well or not.
-    fn is_ready(&self) -> bool {
-        let Ok(mut peer) = self.try_connect(Transport::Unix, "http") else { return false };
-        let Ok(status) = peer.exchange_to_end(b"GET /status HTTP/1.0\r\n\r\n") else { return false };
-        let status = String::from_utf8_lossy(&status).into_owned();
-        status.starts_with("HTTP/1.1 200") && !status.contains("\"state\":\"loading\"")
+        let daemon = files.config(&setup.config()).start();
+        let sockets = setup.protocols.iter().zip(daemon.listeners().chunks(2)).map(|(protocol, pair)| {
+            let path = pair[0].strip_prefix("unix:").expect("a path");
+            (*protocol, (path.into(), pair[1].parse().expect("an address")))
+        });
+        Daemon { sockets: sockets.collect(), daemon }
     }
 
     /// What it has printed.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
-    fn socket(&self, protocol: &str) -> PathBuf {
-        self.dir.path().join(protocol)
+        self.daemon.log()
     }
 
     fn try_connect(&self, transport: Transport, protocol: &str) -> io::Result<Peer> {
+        let (path, address) = self.sockets.get(protocol).unwrap_or_else(|| panic!("no listener {protocol}"));
         Ok(match transport {
-            Transport::Unix => {
-                let stream = UnixStream::connect(self.socket(protocol))?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                Peer::Unix(stream)
-            }
+            Transport::Unix => Peer::Unix(common::connect_unix(path)?),
             Transport::Tcp => {
-                let port = self.ports.get(protocol).copied().unwrap_or_else(|| panic!("no listener {protocol}"));
-                let stream = TcpStream::connect(("127.0.0.1", port))?;
+                let stream = TcpStream::connect(address)?;
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
@@ -192,20 +137,8 @@ impl Daemon {
 
     /// Resident memory.
     pub fn resident_bytes(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap_or_default();
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.daemon.pid())).unwrap_or_default();
         text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = self.log();
-            let tail: Vec<&str> = log.lines().rev().take(20).collect();
-            eprintln!("the daemon's last words:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
-        }
     }
 }
 

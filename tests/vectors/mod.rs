@@ -9,7 +9,6 @@
 //! directory: bob@relay.example    an entry of the recipient list; may be repeated
 //! state: no-data                  nothing has been loaded; the default is loaded
 //! map: acc check                  a further map and its kind
-//! needs: probe                    a harness that can't provide this skips the case
 //!
 //! case: S1 known
 //! > 22:rcpt bob@relay.example,
@@ -42,7 +41,6 @@ pub struct Settings {
     pub no_data: bool,
     /// Name and kind.
     pub maps: Vec<(String, String)>,
-    pub needs: Vec<String>,
     /// Settings that only some harnesses know, by name.
     pub other: BTreeMap<String, Vec<String>>,
 }
@@ -237,7 +235,6 @@ fn set(settings: &mut Settings, name: &str, value: &str, replace: bool) -> Resul
     match name {
         "listen" => put(&mut settings.listen, words(), replace),
         "directory" => put(&mut settings.directory, Some(value.to_owned()).filter(|v| !v.is_empty()), replace),
-        "needs" => put(&mut settings.needs, words(), replace),
         "map" => {
             let (map, kind) = value.split_once(' ').ok_or("a map has a name and a kind")?;
             put(&mut settings.maps, [(map.to_owned(), kind.trim().to_owned())], replace);
