@@ -139,11 +139,18 @@ fn by_path(path: &[u8]) -> Result<Option<Inbox<'_>>, Fault> {
     }
 }
 
+/// Whether a line goes on as those of a dump do: a tab, the number of a type, a partition.
+pub(super) fn is_dumped(line: &[u8]) -> bool {
+    let rest = memchr(b'\t', line).and_then(|at| line.get(at + 1..)).unwrap_or_default();
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    digits > 0 && rest.get(digits) == Some(&b' ')
+}
+
 /// Whether a line can't be anything else. (`user.anna` alone may be a domain, `user.anna@example.org` an address.)
 pub(super) fn is_mailbox(line: &[u8]) -> bool {
     let name = mailbox(line).map_or(&b""[..], |mailbox| mailbox.name);
     let own = memchr(b'!', name).and_then(|at| name.get(at + 1..)).unwrap_or(name);
-    let has_more = memchr(b'\t', line).is_some() || own.len() < name.len() || line.starts_with(b"\"");
+    let has_more = is_dumped(line) || own.len() < name.len() || line.starts_with(b"\"");
     match own {
         _ if line.starts_with(b"\"") && memmem::find(line, b"\"mbtype\"").is_none() => false,
         [b'/', ..] => !line.contains(&b' ') && by_path(own).is_ok(),

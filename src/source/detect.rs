@@ -5,7 +5,7 @@
 
 use super::action::{self, strip};
 use super::aliases::name_and_target;
-use super::cyrus::is_mailbox;
+use super::cyrus::{is_dumped, is_mailbox};
 use super::encoding::Decoder;
 use super::lines::{trim_end, trim_start};
 use super::mailertable::is_route;
@@ -176,7 +176,7 @@ fn csv_header(sample: &Sample) -> Option<Detection> {
 fn cyrus(sample: &Sample) -> Option<Detection> {
     let why = sample.first(is_mailbox)?;
     // Beside the inboxes there are many folders, and those that are shared are named as one likes.
-    let dumped = |line: &[u8]| is_mailbox(line) || line.contains(&b'\t') || matches!(line, [b'"', ..] | b"{" | b"}");
+    let dumped = |line: &[u8]| is_mailbox(line) || is_dumped(line) || matches!(line, [b'"', ..] | b"{" | b"}");
     sample.most(dumped).then(|| found(Format::Cyrus, format!("{why}, a mailbox of Cyrus"), &[]))
 }
 
@@ -192,9 +192,10 @@ fn mailman(sample: &Sample) -> Option<Detection> {
     let helper = |line: &[u8]| {
         is_address(key(line)) && key(line).windows(9).any(|w| w == b"-bounces@") && value(line).starts_with(b"lmtp:")
     };
-    // Of version 2, should its comments be gone.
-    let own = |line: &[u8]| key(line).starts_with(b"mailman-loop@") && value(line) == b"mailman-loop";
-    let why = sample.first(helper).or_else(|| sample.first(own))?;
+    // Of version 2, should its comments be gone: every list leads to the name of its own. Other maps have catch-alls.
+    let own = |line: &[u8]| matches!(shape(key(line)), Ok(Shape::Address { local, .. }) if local == value(line));
+    let version_2 = |line: &[u8]| own(line) && key(line).starts_with(b"mailman-loop@");
+    let why = sample.first(helper).or_else(|| sample.first(version_2).filter(|_| sample.share(own) == 100))?;
     Some(found(Format::Mailman, format!("{why}, a list's helper address"), &[Format::Postmap]))
 }
 
@@ -473,6 +474,9 @@ mod tests {
             ("{\n\"user.a\": {\"name\": \"user.a\", \"mbtype\": \"e\"}\n}\n", Cyrus, vec![]),
             ("/var/spool/cyrus/a/user/anna\n", Cyrus, vec![]),
             ("user/anna@example.org\nuser/bert@example.org\n", Cyrus, vec![]),
+            ("user.example.com\tsmtp:[a]\nexample.org\tsmtp:[b]\n", Mailertable, vec![Transport]),
+            ("user.example.com\tRELAY\nexample.org\tRELAY\n", Access, vec![Postmap]),
+            ("mailman-loop@l.example mailman-loop\n@other.example @l.example\n", Postmap, vec![Plain]),
             ("user.example\nexample.org\nexample.net\n", Domains, vec![]),
             ("user.one@example.org\tOK\nuser.two@example.org\tOK\n", Postmap, vec![Plain]),
             ("user.one@example.org\n", Plain, vec![]),
