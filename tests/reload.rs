@@ -482,7 +482,7 @@ fn a_list_that_failed_often_is_soon_found_and_told_of() {
     for _ in 0..8 {
         daemon.hup();
     }
-    daemon.wait_for_log("from 0 of 1 source, read in");
+    daemon.wait_for_log("from 1 source (1 not taken), read in");
     daemon.write("list", list(30));
     daemon.wait_for_log("source list: it is taken again: 30 recipients");
     until("ok", || first(&daemon)["state"] == "ok");

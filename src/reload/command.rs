@@ -97,11 +97,12 @@ pub fn run<E>(
         Ok(child) => child,
         Err(e) => {
             let advice = match e.kind() {
+                io::ErrorKind::NotFound if program.starts_with('/') => "; is it installed?",
                 io::ErrorKind::NotFound => "; is it installed? give the full path",
                 io::ErrorKind::PermissionDenied => "; may the user that rcptmapd runs as execute it?",
                 _ => "",
             };
-            return (Err(Failed::Command(format!("can't run it: {}{advice}", reason(&e)))), said);
+            return (Err(Failed::Command(format!("can't run {program}: {}{advice}", reason(&e)))), said);
         }
     };
     let deadline = Instant::now() + bounds.timeout;
@@ -250,7 +251,7 @@ mod tests {
         assert_eq!(list, Err("not wanted".to_owned()));
         let missing =
             run::<()>(&["/nonexistent/prog".to_owned()], Bounds { timeout: PATIENCE, output: 1 }, &mut |_| Ok(()));
-        assert!(matches!(missing.0, Err(Failed::Command(why)) if why.starts_with("can't run it: no such file")));
+        assert!(matches!(missing.0, Err(Failed::Command(why)) if why.contains(": no such file")));
     }
 
     #[test]

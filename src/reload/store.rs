@@ -142,7 +142,10 @@ impl Store {
             if at == last || !before.contains(&name) {
                 let meta = Meta { taken: until, format: Format::Plain, marked: false };
                 let put = self.put(source, &name, |out| saved::write(content, &meta, out));
-                let _ = self.note(put);
+                // That the trouble is over is for the list itself to say, which takes more room.
+                if put.is_err() {
+                    let _ = self.note(put);
+                }
             }
             names.push(name);
         }

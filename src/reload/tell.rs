@@ -12,11 +12,12 @@ const SHOWN_DOMAINS: usize = 10;
 /// Writes the lines. `asked`: somebody wants to know, so a load without news is worth a line.
 pub fn tell(report: &Report, asked: bool) {
     let seconds = report.took.as_secs_f64();
-    let taken = report.sources.iter().filter(|source| source.error.is_none()).count();
-    let sources = match report.sources.len() {
-        all if taken == all => plural(all, "source"),
-        all => format!("{taken} of {}", plural(all, "source")),
-    };
+    let is_not_taken = |source: &&SourceReport| matches!(source.state, State::Kept | State::Missing);
+    let mut sources = plural(report.sources.len(), "source");
+    match report.sources.iter().filter(is_not_taken).count() {
+        0 => {}
+        count => sources += &format!(" ({count} not taken)"),
+    }
     let served = format!("{} in {}", recipients(report), plural(report.domains, "domain"));
     if report.is_change {
         log::info!("loaded {served} from {sources} in {seconds:.2} s");
