@@ -176,6 +176,19 @@ pub struct Whom {
     pub control: Option<PathBuf>,
 }
 
+/// Where a page that needs no control socket is read, and how it is shown.
+#[derive(clap::Args, Debug)]
+pub struct PageArgs {
+    #[command(flatten)]
+    pub whom: Whom,
+    /// Ask a listener in place of the control socket
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "control")]
+    pub to: Option<Endpoint>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// What to type next, about the same daemon.
 #[derive(Debug, Default)]
 pub struct Commands {

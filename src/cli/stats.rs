@@ -6,10 +6,9 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::Whom;
+use super::client::PageArgs;
 use super::text::{self, Style, Table};
 use super::{Failure, exit, status};
-use crate::config::Endpoint;
 use crate::stats::{DIALECTS, Ended, Outcome};
 
 /// Show the counters of a running daemon
@@ -24,19 +23,13 @@ The same numbers, for Prometheus, are at http://LISTENER/metrics.
 Exit status: 0, or 69 when there is no daemon, 77 when the control socket is not for you.")]
 pub struct Args {
     #[command(flatten)]
-    whom: Whom,
-    /// Ask a listener in place of the control socket
-    #[arg(long, value_name = "ENDPOINT", conflicts_with = "control")]
-    to: Option<Endpoint>,
-    /// For programs
-    #[arg(long)]
-    json: bool,
+    page: PageArgs,
 }
 
 /// Asks, and prints.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let value = status::fetch(&args.whom, args.to.as_ref(), "/stats")?;
-    if args.json {
+    let value = status::fetch(&args.page.whom, args.page.to.as_ref(), "/stats")?;
+    if args.page.json {
         text::print_json(&value)?;
     } else {
         text::print(&Counters::of(&value)?.text(Style::of_stdout()))?;

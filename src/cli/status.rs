@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{self, Commands, Whom};
+use super::client::{self, Commands, PageArgs, Whom};
 use super::hops::{self, NextHop, Remembered};
 use super::text::{self, Style, Table};
 use super::{Failure, exit};
@@ -28,23 +28,17 @@ Exit status: 0 everything is in force as it should be, 1 it is not, 69 there is 
 not for you.")]
 pub struct Args {
     #[command(flatten)]
-    whom: Whom,
-    /// Ask a listener in place of the control socket
-    #[arg(long, value_name = "ENDPOINT", conflicts_with = "control")]
-    to: Option<Endpoint>,
-    /// For programs
-    #[arg(long)]
-    json: bool,
+    page: PageArgs,
 }
 
 /// Asks, and prints.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let value = fetch(&args.whom, args.to.as_ref(), "/status")?;
+    let value = fetch(&args.page.whom, args.page.to.as_ref(), "/status")?;
     let status = Status::of(&value)?;
-    if args.json {
+    if args.page.json {
         text::print_json(&value)?;
     } else {
-        text::print(&status.text(text::now(), Style::of_stdout(), &args.whom.commands()))?;
+        text::print(&status.text(text::now(), Style::of_stdout(), &args.page.whom.commands()))?;
     }
     Ok(if status.state == "ok" { exit::OK } else { exit::NO })
 }

@@ -183,7 +183,7 @@ pub struct RelayDomain {
     pub same_as: Option<DomainName>,
     /// Who knows.
     pub verify: Verify,
-    /// The name of the [`Backend`] that is asked.
+    /// The name of the [`super::Backend`] that is asked.
     pub backend: Option<String>,
     /// Whether to refuse.
     pub mode: Mode,
