@@ -613,3 +613,19 @@ fn what_was_found_out_for_one_request_is_never_the_answer_to_the_next() {
     let replies = String::from_utf8(common::read_to_end(&mut waiting)).expect("text");
     assert_eq!(replies, "21:OK nobody@example.org,19:OK anna@example.org,");
 }
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_probe_that_should_encrypt_and_can_t_says_so() {
+    let backend = Backend::start(Manner::Good);
+    for tls in ["opportunistic", "required"] {
+        let setup = Setup::new().file("list", "listed@example.org\n");
+        let file = setup.path("probe.toml");
+        let text = setup.complete_config(&config(&backend, &format!("tls = \"{tls}\"\n"), ""));
+        std::fs::write(&file, text).expect("a writable folder");
+        let ran = run(&["probe", "-c", &file.display().to_string(), "anna@example.org"]);
+        let why = format!("tls = \"{tls}\": this rcptmapd was built without \"tls\"; it can be \"off\" here");
+        assert!(ran.code == Some(78) && ran.err.contains(&why), "{ran:?}");
+    }
+    assert_eq!(backend.sessions.load(Ordering::SeqCst), 0);
+}

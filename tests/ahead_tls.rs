@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use common::{Daemon, Setup};
+use common::{Daemon, Ran, Setup, finish, rcptmapd};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -150,14 +150,27 @@ fn server_config(certificate: &str, versions: &[&'static SupportedProtocolVersio
     Arc::new(config.expect("the certificate is the key's"))
 }
 
-/// A daemon that trusts the authority of the tests.
-fn start_with(server: &str, tls: &str, trusted: &Path) -> Daemon {
-    let config = format!(
+fn config(server: &str, tls: &str) -> String {
+    format!(
         "[limits]\nanswer = \"8s\"\nanswer_line = \"8s\"\n\
          [[domain]]\nnames = [\"example.org\"]\nverify = \"probe\"\nbackend = \"hub\"\n\
          [[backend]]\nname = \"hub\"\nservers = [\"{server}\"]\ntls = \"{tls}\"\nreply_timeout = \"2s\"\n"
-    );
-    Setup::new().config(&config).env("SSL_CERT_FILE", trusted).start()
+    )
+}
+
+/// A daemon that trusts the authority of the tests.
+fn start_with(server: &str, tls: &str, trusted: &Path) -> Daemon {
+    Setup::new().config(&config(server, tls)).env("SSL_CERT_FILE", trusted).start()
+}
+
+/// `rcptmapd probe` of anna, by the same configuration.
+fn probe(server: &str, tls: &str, trusted: &Path) -> Ran {
+    let setup = Setup::new();
+    let file = setup.path("probe.toml");
+    std::fs::write(&file, setup.complete_config(&config(server, tls))).expect("a writable folder");
+    let mut command = rcptmapd();
+    command.arg("probe").arg("-c").arg(file).arg("anna@example.org").env("SSL_CERT_FILE", trusted);
+    finish(command, b"")
 }
 
 fn start(backend: &Backend, tls: &str) -> Daemon {
@@ -253,5 +266,73 @@ fn what_follows_the_consent_in_the_clear_is_never_an_answer() {
         let backend = Backend::start(Manner::Injects);
         is_unknown(&start(&backend, tls), "STARTTLS: ");
         assert_eq!(backend.counts(), (0, 0), "{tls}");
+    }
+}
+
+/// Exit code and dialogue of `rcptmapd probe`: all of `shown` in this order, none of `hidden`.
+fn shows(ran: &Ran, code: i32, shown: &[&str], hidden: &[&str]) {
+    assert_eq!((ran.code, ran.err.as_str()), (Some(code), ""), "{}", ran.out);
+    let mut rest = ran.out.as_str();
+    for said in shown {
+        let at = rest.find(said).unwrap_or_else(|| panic!("{said:?} in {rest:?} of {}", ran.out));
+        rest = &rest[at + said.len()..];
+    }
+    for said in hidden {
+        assert!(!ran.out.contains(said), "{said} in {}", ran.out);
+    }
+}
+
+#[test]
+fn the_command_encrypts_as_the_daemon_does_and_shows_where() {
+    for (version, name) in [(&rustls::version::TLS12, "TLS 1.2"), (&rustls::version::TLS13, "TLS 1.3")] {
+        let backend = Backend::start(Manner::Tls("server.pem", Box::leak(Box::new([version]))));
+        let trusted = material("authority.pem");
+        let ran = probe(&backend.address.to_string(), REQUIRED, &trusted);
+        let proven = format!(" ms = {name} from here on; the certificate proves 127.0.0.1\n");
+        let (ehlo, rcpt) = (" ms > EHLO ", " ms > RCPT TO:<anna@example.org>\n");
+        let go_ahead = " ms > STARTTLS\n";
+        let exists = "\nverdict: exists\n  RCPT TO: 250 2.1.5 ok\n  a made-up address is refused, so this counts\n";
+        shows(&ran, 0, &[ehlo, go_ahead, &proven, ehlo, rcpt, " ms > QUIT\n", exists], &[]);
+        let localhost = format!("localhost:{}", backend.address.port());
+        let ran = probe(&localhost, REQUIRED, &trusted);
+        shows(&ran, 0, &[go_ahead, "; the certificate proves localhost\n", rcpt, exists], &[]);
+        let ran = probe(&backend.address.to_string(), OPPORTUNISTIC, Path::new("/nonexistent/authorities.pem"));
+        let unchecked = format!(" ms = {name} from here on; the certificate is not checked\n");
+        shows(&ran, 0, &[go_ahead, &unchecked, ehlo, rcpt, exists], &["in the clear"]);
+        assert_eq!(backend.counts().0, 0);
+        shows(&probe(&backend.address.to_string(), "off", &trusted), 0, &[rcpt, exists], &["STARTTLS\n>", " ms = "]);
+        assert_eq!(backend.counts(), (2, 6));
+    }
+}
+
+#[test]
+fn the_command_asks_nobody_who_proves_nothing() {
+    for (manner, why) in [
+        (SELF_SIGNED, "TLS handshake: the certificate is of no authority that is trusted here"),
+        (Manner::Garbage, "TLS handshake: not TLS"),
+        (Manner::None, "the server does not offer STARTTLS, which is required"),
+        (Manner::Refuses, "STARTTLS: 454 4.7.0 TLS is not available"),
+        (Manner::Closes, "TLS handshake: the server closed the connection"),
+        (Manner::Silent, "TLS handshake: no reply within 2s"),
+    ] {
+        let backend = Backend::start(manner);
+        let ran = probe(&backend.address.to_string(), REQUIRED, &material("authority.pem"));
+        shows(&ran, 75, &["\nverdict: unknown\n  ", why], &["RCPT", "in the clear"]);
+        assert_eq!(backend.counts(), (0, 0), "{manner:?}");
+    }
+    let backend = Backend::start(PROVEN);
+    let ran = probe(&backend.address.to_string(), REQUIRED, Path::new("/nonexistent/authorities.pem"));
+    shows(&ran, 75, &["certificates of authorities: no such file or directory"], &["RCPT"]);
+}
+
+#[test]
+fn the_command_goes_on_in_the_clear_where_the_daemon_does() {
+    for manner in [Manner::Garbage, Manner::Closes, Manner::Silent] {
+        let backend = Backend::start(manner);
+        let ran = probe(&backend.address.to_string(), OPPORTUNISTIC, &material("authority.pem"));
+        let clear = format!("\n{}, now in the clear\n", backend.address);
+        let rcpt = " ms > RCPT TO:<anna@example.org>\n";
+        shows(&ran, 0, &[" ms > STARTTLS\n", "TLS handshake: ", &clear, rcpt, "\nverdict: exists\n"], &[" ms = "]);
+        assert_eq!(backend.counts(), (2, 0), "{manner:?}");
     }
 }

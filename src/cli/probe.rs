@@ -1,28 +1,30 @@
 //! `rcptmapd probe`: one call-ahead by its own, with the dialogue.
 //!
-//! The machine is the daemon's ([`crate::probe::machine`]), driven here by reads that block. What the daemon remembers is
-//! neither asked nor changed, and its books of who is down don't count: it is to be seen what the backend says now.
+//! Machine, connection and TLS are the daemon's ([`crate::probe::machine`], [`crate::net::Upstream`]); only the waiting is
+//! done here. What the daemon remembers is neither asked nor changed, and its books of who is down don't count: it is to
+//! be seen what the backend says now.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::ToSocketAddrs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::client::{self, Stream};
 use super::settings::Settings;
 use super::text::{self, Style};
 use super::{Failure, exit};
 use crate::config::{BackendServer, Blind, Config, Endpoint, Overrides, Tls, Unavailable, reason};
 use crate::map::{HashKey, Scratch};
+use crate::net::{TlsClient, Upstream};
 use crate::probe::classify::{Cause, Finding, Judgement, Stage};
 use crate::probe::hop::HopConfig;
 use crate::probe::machine::Machine;
-use crate::probe::outcome::{Hangup, JobId, Line, Outcome, Start};
+use crate::probe::outcome::{Hangup, JobId, Line, Outcome, Start, Voice};
 use crate::probe::pace::Random;
 use crate::probe::route::{NextHop, Route};
+use crate::probe::schedule::Target;
 use crate::proto::smtp::Mailbox;
 use crate::reload::Catalog;
 use crate::resolve::Recipient;
@@ -37,8 +39,9 @@ Examples:
   rcptmapd probe -c rcptmapd.toml nobody@example.org
 
 The servers of the next hop are tried in order, as the daemon would. In the same session a made-up address is asked \
-for after a yes (catch_all_test), and known_good after a no. A running daemon is not asked, and learns nothing of it; \
-see `rcptmapd cache` for what it remembers. Connections are not encrypted here.
+for after a yes (catch_all_test), and known_good after a no. STARTTLS is used as `tls` of the backend says, and the \
+dialogue tells where it begins. A running daemon is not asked, and learns nothing of it; see `rcptmapd cache` for what \
+it remembers.
 
 Exit status: 0 exists, 1 does not exist or is none of ours, 75 can't be told, 78 the configuration is wrong.")]
 pub struct Args {
@@ -61,6 +64,7 @@ struct Plan {
     domain: Vec<u8>,
     hop: HopConfig,
     servers: NextHop,
+    tls: TlsClient,
 }
 
 /// What one server said.
@@ -73,6 +77,13 @@ struct Said {
     canary: Option<Finding>,
     /// Why there is no answer.
     failure: Option<Finding>,
+}
+
+/// What is to be done for a machine.
+enum Step {
+    GoOn,
+    StartTls,
+    Over,
 }
 
 /// Reads the configuration, asks, and prints.
@@ -108,12 +119,18 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
             return Ok(code(verdict));
         }
     };
-    let plan = Plan { local: local.to_vec(), domain: domain.to_vec(), hop, servers };
+    let mut tls = TlsClient::new();
+    tls.configure(hop.dialogue.tls == Tls::Required);
+    let plan = Plan { local: local.to_vec(), domain: domain.to_vec(), hop, servers, tls };
     let mut last = None;
     for server in plan.servers.servers() {
         for (place, target) in targets(server) {
-            let said = plan.ask(server, target.as_ref());
+            let mut said = plan.ask(server, target.as_ref(), true);
             text::print(&dialogue(&place, &said, style))?;
+            if plan.gives_up_tls(&said) {
+                said = plan.ask(server, target.as_ref(), false);
+                text::print(&dialogue(&format!("{place}, now in the clear"), &said, style))?;
+            }
             let is_answered = said.answer.is_some();
             last = Some(said);
             if is_answered {
@@ -140,20 +157,25 @@ fn hop(route: &Route<'_>, config: &Config) -> Result<Option<(HopConfig, NextHop)
 }
 
 /// The addresses of a server, or why there are none.
-fn targets(server: &BackendServer) -> Vec<(String, Result<Endpoint, String>)> {
-    let Endpoint::Host(host, port) = &server.at else { return vec![(server.to_string(), Ok(server.at.clone()))] };
-    match (host.as_str(), *port).to_socket_addrs() {
-        Ok(found) => found.map(|at| (format!("{server} ({})", at.ip()), Ok(Endpoint::Tcp(at)))).collect(),
-        Err(e) => vec![(server.to_string(), Err(reason(&e)))],
+fn targets(server: &BackendServer) -> Vec<(String, Result<Target, String>)> {
+    let one = |target| vec![(server.to_string(), target)];
+    match &server.at {
+        Endpoint::Tcp(at) => one(Ok(Target::Tcp(*at))),
+        Endpoint::Unix(path) => one(Ok(Target::Unix(path.clone()))),
+        Endpoint::Fd(_) => one(Err("not an address".to_owned())),
+        Endpoint::Host(host, port) => match (host.as_str(), *port).to_socket_addrs() {
+            Ok(found) => found.map(|at| (format!("{server} ({})", at.ip()), Ok(Target::Tcp(at)))).collect(),
+            Err(e) => one(Err(reason(&e))),
+        },
     }
 }
 
 impl Plan {
-    fn ask(&self, server: &BackendServer, target: Result<&Endpoint, &String>) -> Said {
+    fn ask(&self, server: &BackendServer, target: Result<&Target, &String>, starttls: bool) -> Said {
         let mut said = Said::default();
         let failure = |stage, text: &str| Some(Finding::failure(stage, Cause::error(text)));
-        let endpoint = match target {
-            Ok(endpoint) => endpoint,
+        let target = match target {
+            Ok(target) => target,
             Err(why) => return Said { failure: failure(Stage::Resolve, why), ..said },
         };
         let mailbox = match Mailbox::new(&self.local, &self.domain) {
@@ -162,52 +184,91 @@ impl Plan {
         };
         let began = Instant::now();
         said.began = Some(began);
-        let start = Start { lmtp: server.lmtp, pipelining: true, starttls: false, sender: 0, refusals: None };
+        let start = Start { lmtp: server.lmtp, pipelining: true, starttls, sender: 0, refusals: None };
         let mut machine = Machine::new(self.hop.dialogue.clone(), start, began);
         machine.keep_transcript();
         machine.ask(QUESTION, mailbox, true, began);
-        match client::open(endpoint, self.hop.dialogue.connect_timeout) {
-            Ok(mut stream) => {
-                machine.handle_connected(Instant::now());
-                self.converse(&mut machine, &mut stream, &mut said);
-            }
-            Err(e) if e.kind() == ErrorKind::TimedOut => machine.handle_timeout(Instant::now()),
-            Err(e) => machine.handle_close(&Hangup::Error(reason(&e).into()), Instant::now()),
+        let connected =
+            Upstream::connect(target).and_then(|upstream| self.converse(&mut machine, upstream, server, &mut said));
+        if let Err(e) = connected {
+            machine.handle_close(&Hangup::Error(reason(&e).into()), Instant::now());
         }
         self.take(&mut machine, &mut said);
         said.lines = machine.transcript().to_vec();
         said
     }
 
-    fn converse(&self, machine: &mut Machine, stream: &mut Stream, said: &mut Said) {
-        let (mut out, mut input) = (Vec::new(), [0; 4096]);
+    /// Drives the machine until it is done, or the connection has failed.
+    fn converse(
+        &self,
+        machine: &mut Machine,
+        mut upstream: Upstream,
+        server: &BackendServer,
+        said: &mut Said,
+    ) -> io::Result<()> {
+        let (name, verify) = (server.name(), self.hop.dialogue.tls == Tls::Required);
+        let (mut out, mut is_connected) = (Vec::new(), false);
         loop {
-            if self.take(machine, said) {
-                return;
+            match self.take(machine, said) {
+                Step::GoOn => {}
+                Step::StartTls => upstream.start_tls(&self.tls, name.as_deref(), verify)?,
+                Step::Over => {
+                    upstream.close();
+                    return Ok(());
+                }
             }
             out.clear();
             while machine.poll_transmit(&mut out) {}
-            if let Err(e) = stream.write_all(&out) {
-                machine.handle_close(&Hangup::Error(reason(&e).into()), Instant::now());
-                continue;
+            upstream.send(&out)?;
+            let Some(due) = machine.poll_timeout() else { return Ok(()) };
+            upstream.wait(due.saturating_duration_since(Instant::now()))?;
+            if !is_connected && upstream.connect_result()? {
+                is_connected = true;
+                machine.handle_connected(Instant::now());
             }
-            let Some(due) = machine.poll_timeout() else { return };
-            let patience = due.saturating_duration_since(Instant::now()).max(std::time::Duration::from_millis(1));
-            let read = stream.set_read_timeout(patience).and_then(|()| stream.read(&mut input));
+            if is_connected {
+                upstream.flush()?;
+                self.read(machine, &mut upstream, name.as_deref())?;
+            }
+            machine.handle_timeout(Instant::now());
+        }
+    }
+
+    fn read(&self, machine: &mut Machine, upstream: &mut Upstream, name: Option<&str>) -> io::Result<()> {
+        let mut input = [0; 4096];
+        loop {
+            let read = upstream.read(&mut input);
             let now = Instant::now();
+            if upstream.established() {
+                let version = upstream.tls_version().unwrap_or("TLS");
+                let checked = match (self.hop.dialogue.tls, name) {
+                    (Tls::Required, Some(name)) => format!("the certificate proves {name}"),
+                    _ => "the certificate is not checked".to_owned(),
+                };
+                machine.note(&format!("{version} from here on; {checked}"), now);
+                machine.handle_tls_established(now);
+            }
             match read {
-                Ok(0) => machine.handle_close(&Hangup::Closed, now),
-                Ok(read) => machine.handle_input(input.get(..read).unwrap_or_default(), now),
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
-                    machine.handle_timeout(now);
+                Ok(0) => {
+                    machine.handle_close(&Hangup::Closed, now);
+                    return Ok(());
                 }
-                Err(e) => machine.handle_close(&Hangup::Error(reason(&e).into()), now),
+                Ok(read) => machine.handle_input(input.get(..read).unwrap_or_default(), now),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
     }
 
-    /// Takes what the machine has found out, and puts what has to be known besides. `true`: it is over.
-    fn take(&self, machine: &mut Machine, said: &mut Said) -> bool {
+    /// Whether the daemon would go on in the clear after that.
+    fn gives_up_tls(&self, said: &Said) -> bool {
+        let failed = said.failure.as_ref().is_some_and(|failure| failure.stage == Stage::Tls);
+        said.answer.is_none() && failed && self.hop.dialogue.tls == Tls::Opportunistic
+    }
+
+    /// Takes what the machine has found out, and puts what has to be known besides.
+    fn take(&self, machine: &mut Machine, said: &mut Said) -> Step {
         while let Some(outcome) = machine.poll_outcome() {
             match outcome {
                 Outcome::Answer(QUESTION, finding) => {
@@ -222,18 +283,15 @@ impl Plan {
                     *(if job == MADE_UP { &mut said.made_up } else { &mut said.canary }) = Some(finding);
                     machine.finish();
                 }
-                Outcome::StartTls => {
-                    let why = Hangup::Error("connections are not encrypted by this command".into());
-                    machine.handle_close(&why, Instant::now());
-                }
+                Outcome::StartTls => return Step::StartTls,
                 Outcome::Closed(closed) => {
                     said.failure = closed.finding;
-                    return true;
+                    return Step::Over;
                 }
                 Outcome::Greeted(_) | Outcome::Sender(_) | Outcome::Limit(_) => {}
             }
         }
-        false
+        Step::GoOn
     }
 
     /// What must be asked besides, for the answer to be believed.
@@ -295,9 +353,6 @@ fn finish(plan: &Plan, said: Option<&Said>, style: Style) -> Result<u8, Failure>
     if let Some(note) = note {
         let _ = writeln!(out, "  {}", style.odd(note));
     }
-    if plan.hop.dialogue.tls != Tls::Off {
-        let _ = writeln!(out, "  {}", style.odd("the daemon would use STARTTLS, which this command does not"));
-    }
     text::print(&out)?;
     Ok(code(verdict))
 }
@@ -306,12 +361,20 @@ fn dialogue(place: &str, said: &Said, style: Style) -> String {
     let mut out = format!("\n{}\n", style.head(place));
     for line in &said.lines {
         let time = said.began.map_or(0, |began| line.at.saturating_duration_since(began).as_millis());
-        let _ = writeln!(out, "{time:>6} ms {} {}", if line.ours { '>' } else { '<' }, line.text);
+        let _ = writeln!(out, "{time:>6} ms {} {}", sign(line.voice), line.text);
     }
     if let (None, Some(failure)) = (&said.answer, &said.failure) {
         let _ = writeln!(out, "  {}", style.bad(&failure.to_string()));
     }
     out
+}
+
+fn sign(voice: Voice) -> char {
+    match voice {
+        Voice::Ours => '>',
+        Voice::Server => '<',
+        Voice::Note => '=',
+    }
 }
 
 fn painted(verdict: Verdict, style: Style) -> String {

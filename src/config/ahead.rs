@@ -127,6 +127,17 @@ pub struct BackendServer {
     pub at: Endpoint,
 }
 
+impl BackendServer {
+    /// What its certificate has to prove: its name, or its address if it is known by that.
+    pub fn name(&self) -> Option<Box<str>> {
+        match &self.at {
+            Endpoint::Host(host, _) => Some(host.as_str().into()),
+            Endpoint::Tcp(address) => Some(address.ip().to_string().into()),
+            Endpoint::Unix(_) | Endpoint::Fd(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for BackendServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", if self.lmtp { "lmtp:" } else { "" }, self.at)

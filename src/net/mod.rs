@@ -23,7 +23,10 @@ mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 mod token;
+mod upstream;
 mod verdicts;
 mod watch;
 
 pub use server::{Server, ServerError, Setup};
+pub use tls::Client as TlsClient;
+pub use upstream::Upstream;

@@ -5,6 +5,7 @@ use std::io;
 use super::stream::Stream;
 
 /// Begins nothing.
+#[derive(Default)]
 pub struct Client;
 
 /// There is none.
@@ -28,6 +29,16 @@ impl Client {
 impl Tunnel {
     /// Never.
     pub fn established(&mut self) -> bool {
+        match *self {}
+    }
+
+    /// Never.
+    pub fn version(&self) -> Option<&'static str> {
+        match *self {}
+    }
+
+    /// Never.
+    pub fn wants_write(&self) -> bool {
         match *self {}
     }
 

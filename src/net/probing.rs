@@ -4,7 +4,7 @@
 //! them. Who asked is a session: its ticket is its id, so an answer for one that is gone finds nobody.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::{Interest, Registry};
 use slab::Slab;
 
-use super::stream::Stream;
-use super::tls::{Client, Tunnel};
+use super::tls::Client;
 use super::token::{GENERATION_MASK, SessionId, Subject};
+use super::upstream::Upstream;
 use super::verdicts::VerdictFile;
 use crate::config::{Config, Tls, Unavailable};
 use crate::map::{HashKey, RelayDomain, Scratch};
@@ -43,7 +43,7 @@ pub struct Probing {
     pub scheduler: Scheduler,
     /// Where what is known is kept.
     pub verdicts: VerdictFile,
-    upstreams: Slab<Upstream>,
+    connections: Slab<Connection>,
     by_link: HashMap<LinkId, usize>,
     generation: u32,
     resolver: Resolver,
@@ -52,14 +52,11 @@ pub struct Probing {
     key: Vec<u8>,
 }
 
-struct Upstream {
+struct Connection {
     link: LinkId,
     generation: u32,
-    stream: Stream,
     connected: bool,
-    /// After STARTTLS.
-    tunnel: Option<Tunnel>,
-    output: Vec<u8>,
+    upstream: Upstream,
 }
 
 /// The ticket of a session.
@@ -81,7 +78,7 @@ impl Probing {
         Ok(Probing {
             scheduler: Scheduler::new(cache, Limits::default(), hash, seed, now, epoch()),
             verdicts: VerdictFile::new(config, now),
-            upstreams: Slab::new(),
+            connections: Slab::new(),
             by_link: HashMap::new(),
             generation: 0,
             resolver: Resolver::start(wake)?,
@@ -170,22 +167,22 @@ impl Probing {
 
     /// An event of one of the connections.
     pub fn handle_event(&mut self, id: SessionId, event: &mio::event::Event, buffer: &mut [u8], now: Instant) {
-        let Some(upstream) = self.upstreams.get_mut(id.slot as usize) else { return };
-        if upstream.generation != id.generation {
+        let Some(connection) = self.connections.get_mut(id.slot as usize) else { return };
+        if connection.generation != id.generation {
             return;
         }
-        let link = upstream.link;
-        if !upstream.connected && (event.is_writable() || event.is_error() || event.is_read_closed()) {
-            match upstream.stream.connect_result() {
+        let link = connection.link;
+        if !connection.connected && (event.is_writable() || event.is_error() || event.is_read_closed()) {
+            match connection.upstream.connect_result() {
                 Ok(false) => return,
                 Ok(true) => {
-                    upstream.connected = true;
+                    connection.connected = true;
                     self.scheduler.handle_connected(link, now);
                 }
                 Err(error) => return self.scheduler.handle_close(link, &hangup(&error), now),
             }
         }
-        if let Err(error) = self.upstreams[id.slot as usize].flush() {
+        if let Err(error) = connection.upstream.flush() {
             return self.scheduler.handle_close(link, &hangup(&error), now);
         }
         if event.is_readable() || event.is_read_closed() {
@@ -195,9 +192,9 @@ impl Probing {
 
     fn read(&mut self, slot: usize, link: LinkId, buffer: &mut [u8], now: Instant) {
         loop {
-            let Some(upstream) = self.upstreams.get_mut(slot) else { return };
+            let Some(Connection { upstream, .. }) = self.connections.get_mut(slot) else { return };
             let read = upstream.read(buffer);
-            if upstream.tunnel.as_mut().is_some_and(Tunnel::established) {
+            if upstream.established() {
                 self.scheduler.handle_tls_established(link, now);
             }
             match read {
@@ -222,28 +219,22 @@ impl Probing {
                     }
                 }
                 Command::Transmit { link, bytes } => {
-                    let sent = self.by_link.get(&link).and_then(|&slot| self.upstreams.get_mut(slot)).map(|upstream| {
-                        upstream.output.extend_from_slice(&bytes);
-                        upstream.flush()
-                    });
+                    let sent = self.upstream(link).map(|upstream| upstream.send(&bytes));
                     if let Some(Err(error)) = sent {
                         self.scheduler.handle_close(link, &hangup(&error), now);
                     }
                 }
                 Command::StartTls { link, name, verify } => {
-                    let begun =
-                        self.by_link.get(&link).and_then(|&slot| self.upstreams.get_mut(slot)).map(|upstream| {
-                            upstream.tunnel = Some(self.tls.begin(name.as_deref(), verify)?);
-                            upstream.flush()
-                        });
+                    let connection = self.by_link.get(&link).and_then(|&slot| self.connections.get_mut(slot));
+                    let begun = connection.map(|c| c.upstream.start_tls(&self.tls, name.as_deref(), verify));
                     if let Some(Err(error)) = begun {
                         self.scheduler.handle_close(link, &hangup(&error), now);
                     }
                 }
                 Command::Close(link) => {
                     let slot = self.by_link.remove(&link);
-                    if let Some(upstream) = slot.and_then(|slot| self.upstreams.try_remove(slot)) {
-                        upstream.close();
+                    if let Some(connection) = slot.and_then(|slot| self.connections.try_remove(slot)) {
+                        connection.upstream.close();
                     }
                 }
                 Command::Deliver(ticket, Answer { verdict, .. }) => answers.push((session(ticket), verdict)),
@@ -257,51 +248,20 @@ impl Probing {
         answers
     }
 
+    fn upstream(&mut self, link: LinkId) -> Option<&mut Upstream> {
+        let &slot = self.by_link.get(&link)?;
+        self.connections.get_mut(slot).map(|connection| &mut connection.upstream)
+    }
+
     fn connect(&mut self, link: LinkId, to: &Target, registry: &Registry) -> io::Result<()> {
-        let mut stream = match to {
-            Target::Tcp(address) => Stream::Tcp(mio::net::TcpStream::connect(*address)?),
-            Target::Unix(path) => Stream::Unix(mio::net::UnixStream::connect(path)?),
-        };
-        let entry = self.upstreams.vacant_entry();
+        let mut upstream = Upstream::connect(to)?;
+        let entry = self.connections.vacant_entry();
         self.generation = self.generation.wrapping_add(1) & GENERATION_MASK;
         let generation = self.generation;
         let id = SessionId { slot: entry.key() as u32, generation };
-        registry.register(&mut stream, Subject::Upstream(id).token(), Interest::READABLE | Interest::WRITABLE)?;
+        registry.register(upstream.source(), Subject::Upstream(id).token(), Interest::READABLE | Interest::WRITABLE)?;
         self.by_link.insert(link, entry.key());
-        entry.insert(Upstream { link, generation, stream, connected: false, tunnel: None, output: Vec::new() });
-        Ok(())
-    }
-}
-
-impl Upstream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.tunnel {
-            Some(tunnel) => tunnel.read(&mut self.stream, buffer),
-            None => self.stream.read(buffer),
-        }
-    }
-
-    fn close(mut self) {
-        if let Some(tunnel) = &mut self.tunnel {
-            tunnel.close(&mut self.stream);
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if let Some(tunnel) = &mut self.tunnel {
-            return tunnel.write(&mut self.stream, &mut self.output);
-        }
-        while !self.output.is_empty() {
-            match self.stream.write(&self.output) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    self.output.drain(..written);
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
+        entry.insert(Connection { link, generation, connected: false, upstream });
         Ok(())
     }
 }

@@ -22,7 +22,8 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, ProtocolVersion, RootCertStore,
+    SignatureScheme,
 };
 
 use super::stream::Stream;
@@ -51,6 +52,12 @@ pub struct Client {
     strict: Result<Arc<ClientConfig>, String>,
     /// The file behind `strict`.
     stamp: Option<Stamp>,
+}
+
+impl Default for Client {
+    fn default() -> Client {
+        Client::new()
+    }
 }
 
 impl Client {
@@ -144,6 +151,20 @@ impl Tunnel {
         let now = !self.told && !self.connection.is_handshaking();
         self.told |= now;
         now
+    }
+
+    /// The version that is spoken, once the handshake is over.
+    pub fn version(&self) -> Option<&'static str> {
+        match self.connection.protocol_version()? {
+            ProtocolVersion::TLSv1_2 => Some("TLS 1.2"),
+            ProtocolVersion::TLSv1_3 => Some("TLS 1.3"),
+            _ => Some("TLS"),
+        }
+    }
+
+    /// Whether something waits for the stream.
+    pub fn wants_write(&self) -> bool {
+        self.connection.wants_write()
     }
 
     /// Reads what the server has sent, as [`Read::read`] does: as much as is there and fits, for a reply is to be seen

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::classify::{Cause, Finding, Judgement, Stage, judge};
-use super::outcome::{Closed, End, Hangup, JobId, Line, Outcome, Settings, Start, Transcript};
+use super::outcome::{Closed, End, Hangup, JobId, Line, Outcome, Settings, Start, Transcript, Voice};
 use crate::config::{Greeting, Tls};
 use crate::proto::smtp::{self, Capabilities, Command, Mailbox, Reply};
 
@@ -186,6 +186,13 @@ impl Machine {
     /// Keeps the dialogue, for `rcptmapd probe`.
     pub fn keep_transcript(&mut self) {
         self.transcript = Some(Transcript::default());
+    }
+
+    /// Puts into the dialogue what its bytes don't show.
+    pub fn note(&mut self, text: &str, now: Instant) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push(Voice::Note, text.as_bytes(), now);
+        }
     }
 
     /// The dialogue so far.
@@ -401,7 +408,7 @@ impl Machine {
         self.unsettled = true;
         self.paused = self.idle_since.take().map(|since| self.now.saturating_duration_since(since));
         if let Some(transcript) = &mut self.transcript {
-            transcript.push(true, &out[start..], self.now);
+            transcript.push(Voice::Ours, &out[start..], self.now);
         }
         true
     }
@@ -477,7 +484,7 @@ impl Machine {
     /// One reply, whole.
     fn reply(&mut self, reply: &Reply<'_>) {
         if let Some(transcript) = &mut self.transcript {
-            reply.raw_lines().for_each(|line| transcript.push(false, line, self.now));
+            reply.raw_lines().for_each(|line| transcript.push(Voice::Server, line, self.now));
         }
         let took = self.now.saturating_duration_since(self.mark);
         let Some(sent) = self.sent.pop_front() else {

@@ -109,10 +109,21 @@ pub enum Hangup {
 pub struct Line {
     /// When.
     pub at: Instant,
-    /// We said it.
-    pub ours: bool,
+    /// Who said it.
+    pub voice: Voice,
     /// The line, printable.
     pub text: Box<str>,
+}
+
+/// Who says a line of a dialogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// We.
+    Ours,
+    /// The server.
+    Server,
+    /// Nobody: what happened besides.
+    Note,
 }
 
 /// The dialogue of a session.
@@ -124,11 +135,11 @@ const MAX_TRANSCRIPT: usize = 1000;
 
 impl Transcript {
     /// Adds what was said, one line or several.
-    pub fn push(&mut self, ours: bool, bytes: &[u8], at: Instant) {
+    pub fn push(&mut self, voice: Voice, bytes: &[u8], at: Instant) {
         for line in bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
             if self.0.len() < MAX_TRANSCRIPT {
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                self.0.push(Line { at, ours, text: line.escape_ascii().to_string().into() });
+                self.0.push(Line { at, voice, text: line.escape_ascii().to_string().into() });
             }
         }
     }

@@ -303,12 +303,7 @@ impl Scheduler {
                 self.log(Level::Info, format!("{name} takes {refusals} refusals in a session, no more"));
             }
             Outcome::StartTls => {
-                let server = hop.servers.get(link.server).map(|server| &server.spec.at);
-                let name = match server {
-                    Some(Endpoint::Host(host, _)) => Some(host.as_str().into()),
-                    Some(Endpoint::Tcp(address)) => Some(address.ip().to_string().into()),
-                    _ => None,
-                };
+                let name = hop.servers.get(link.server).and_then(|server| server.spec.name());
                 let verify = hop.config.dialogue.tls == Tls::Required;
                 let link = LinkId { slot, generation: link.generation };
                 self.commands.push_back(Command::StartTls { link, name, verify });
