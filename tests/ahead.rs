@@ -368,6 +368,7 @@ fn verdicts_outlive_the_daemon() {
     // The backend is down now, and somebody who was asked for is listed.
     backend.become_(Manner::Closes);
     let daemon = setup.file("list", "listed@example.org\nnobody@example.org\n").start();
+    daemon.wait_for_log(" verdicts of backends, from ");
     assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
     assert_eq!(daemon.query("nobody@example.org"), "OK nobody@example.org");
     assert!(daemon.query("bert@example.org").starts_with("TEMP "));
@@ -379,6 +380,60 @@ fn verdicts_outlive_the_daemon() {
     let daemon = setup.file("list", "listed@example.org\n").file("state/verdicts", &file[..cut]).start();
     daemon.wait_for_log("its end is missing");
     assert!(daemon.query("nobody@example.org").starts_with("TEMP "));
+}
+
+#[test]
+fn nobody_waits_for_the_file_of_verdicts() {
+    let backend = Backend::start(Manner::Good);
+    let setup = Setup::new().file("list", "listed@example.org\n").config(&keeping(&backend));
+    std::fs::create_dir(setup.path("state")).expect("a folder");
+    // Somebody has to write it before it can be read to its end.
+    let fifo = setup.path("state/verdicts");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let daemon = setup.start();
+    assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org");
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(daemon.query("bert@example.org"), "NOTFOUND ");
+    assert_eq!(command(&daemon, "flush", &["carl@example.org"]).code, Some(1));
+    assert_eq!(daemon.status()["cache"]["file_is_being_read"], true);
+    let list = ["anna invalid", "bert valid", "carl valid", "dora valid"]
+        .map(|line| format!("{} {}\n", line.replace(' ', "@example.org "), now() - 60));
+    std::fs::write(&fifo, list.concat()).expect("the daemon reads");
+    daemon.wait_for_log(": 3 verdicts of backends, from 4 lines");
+    assert_eq!(daemon.status()["cache"]["file_is_being_read"], false);
+    // What was learnt or flushed meanwhile counts.
+    let asked = backend.recipients.load(Ordering::SeqCst);
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(daemon.query("bert@example.org"), "NOTFOUND ");
+    assert_eq!(daemon.query("dora@example.org"), "OK dora@example.org");
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), asked);
+    assert_eq!(daemon.query("carl@example.org"), "NOTFOUND ");
+    let (ran, setup) = daemon.stop_and_keep();
+    let file = std::fs::read_to_string(setup.path("state/verdicts")).expect("it is a file now");
+    assert!(ran.code == Some(0) && file.ends_with("# end 5 lines\n"), "{file}");
+}
+
+#[test]
+fn who_asked_before_the_stop_is_answered_and_that_is_saved() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = Setup::new().file("list", "listed@example.org\n").config(&keeping(&backend)).start();
+    assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org");
+    // The backend says nothing meanwhile.
+    let held = backend.manner.lock().expect("no panic");
+    let mut waiting = daemon.connect();
+    waiting.write_all(b"21:rcpt anna@example.org,23:rcpt listed@example.org,").expect("the daemon reads");
+    while backend.sessions.load(Ordering::SeqCst) == 0 {
+        thread::yield_now();
+    }
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    daemon.wait_for_log("SIGTERM: stopping");
+    assert!(!daemon.path("state/verdicts").exists());
+    drop(held);
+    let replies = String::from_utf8(common::read_to_end(&mut waiting)).expect("text");
+    assert_eq!(replies, "19:OK anna@example.org,21:OK listed@example.org,");
+    let (ran, setup) = daemon.stop_and_keep();
+    let file = std::fs::read_to_string(setup.path("state/verdicts")).expect("it was saved");
+    assert!(ran.code == Some(0) && file.contains(" 250 2.1.5 anna@example.org\n"), "{file}");
 }
 
 /// A command about a daemon, by its configuration.
@@ -477,6 +532,7 @@ fn a_list_of_scam_backscatter_is_a_beginning() {
     std::fs::create_dir(setup.path("state")).expect("a folder");
     let list = format!("old@example.org valid {}\nlisted@example.org invalid\nx@foreign.example valid\n", now());
     let daemon = setup.file("state/verdicts", &list).start();
+    daemon.wait_for_log(" verdicts of backends, from ");
     assert_eq!(daemon.query("old@example.org"), "OK old@example.org");
     assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org");
     assert_eq!(json(&command(&daemon, "cache", &["--json"])).as_array().map(Vec::len), Some(1));

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::core::Core;
+use super::verdicts::Flush;
 use crate::address;
 use crate::map::Scratch;
 use crate::probe::cache::{Freshness, Hit};
@@ -64,6 +65,7 @@ pub fn cache(core: &Core) -> Value {
         "waiting": probing.scheduler.waiting(),
         "file": probing.verdicts.path(),
         "file_error": probing.verdicts.trouble(),
+        "file_is_being_read": probing.verdicts.is_being_read(),
     })
 }
 
@@ -111,20 +113,15 @@ pub fn flush(core: &mut Core, query: &str) -> Result<Value, &'static str> {
     let is_all = http::parameter(query, "all").is_some();
     let Some(probing) = &mut core.probing else { return Ok(json!({ "flushed": 0 })) };
     let scheduler = &mut probing.scheduler;
-    let (flushed, what) = match (by_address, domain) {
-        (Some(key), None) if !is_all => (usize::from(scheduler.cache().forget(&key)), text(&key)),
-        (None, Some(domain)) if !is_all => {
-            scheduler.forget_facts(Some(&domain));
-            (scheduler.cache().forget_where(|_, at| at == domain), text(&domain))
-        }
-        (None, None) if is_all => {
-            let before = scheduler.cache().len();
-            scheduler.forget_facts(None);
-            scheduler.cache().clear();
-            (before, "everything".to_owned())
-        }
+    let (flush, what) = match (by_address, domain) {
+        (Some(key), None) if !is_all => (Flush::Address(key.clone()), text(&key)),
+        (None, Some(domain)) if !is_all => (Flush::Domain(domain.clone()), text(&domain)),
+        (None, None) if is_all => (Flush::All, "everything".to_owned()),
         _ => return Err("what? /flush?address=A, /flush?domain=D or /flush?all\n"),
     };
+    let flushed = flush.from(scheduler.cache());
+    flush.facts_from(scheduler);
+    probing.verdicts.flush(flush);
     log::info!("flushed {what}: {flushed} verdicts of backends are forgotten");
     Ok(json!({ "flushed": flushed }))
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,7 +17,7 @@ use slab::Slab;
 use super::tls::Client;
 use super::token::{GENERATION_MASK, SessionId, Subject};
 use super::upstream::Upstream;
-use super::verdicts::VerdictFile;
+use super::verdicts::{VerdictFile, Wake};
 use crate::config::{Config, Tls, Unavailable};
 use crate::map::{HashKey, RelayDomain, Scratch};
 use crate::probe::cache::{Cache, Epoch};
@@ -70,14 +71,14 @@ fn session(ticket: Ticket) -> SessionId {
 }
 
 impl Probing {
-    /// Nothing is asked yet. `wake` is called when the resolver has found something.
-    pub fn new(config: &Config, now: Instant, wake: impl Fn() + Send + 'static) -> io::Result<Probing> {
+    /// Nothing is asked yet. `wake` is called when the resolver has found something, or the file is read.
+    pub fn new(config: &Config, now: Instant, wake: Wake) -> io::Result<Probing> {
         let hash = HashKey::new();
         let cache = Cache::new(config.cache.clone(), hash.clone());
         let seed = hash.hash_one(now.elapsed().as_nanos());
         Ok(Probing {
             scheduler: Scheduler::new(cache, Limits::default(), hash, seed, now, epoch()),
-            verdicts: VerdictFile::new(config, now),
+            verdicts: VerdictFile::new(config, Arc::clone(&wake), now),
             connections: Slab::new(),
             by_link: HashMap::new(),
             generation: 0,
@@ -89,7 +90,7 @@ impl Probing {
     }
 
     /// Takes over the backends of a configuration, and the next hops and lists of a directory.
-    pub fn configure(&mut self, config: &Config, directory: &Directory, now: Instant) {
+    pub fn configure(&mut self, config: &Config, directory: &Arc<Directory>, now: Instant) {
         let routes = directory.routes();
         self.scheduler.cache().set_lives(config.cache.clone());
         self.scheduler.set_clock(now, epoch());
@@ -115,9 +116,9 @@ impl Probing {
         self.scheduler.retain_hops(|name| names.iter().any(|kept| **kept == *name), now);
         self.forget_outdated(directory);
         self.verdicts.configure(config);
-        let mut scratch = Scratch::default();
-        let wants_probe = |key: &[u8]| directory.snapshot().lookup(key, &mut scratch, &mut ()).wants_probe();
-        self.verdicts.read(&mut self.scheduler, wants_probe, now);
+        let (directory, mut scratch) = (Arc::clone(directory), Scratch::default());
+        let keep = move |key: &[u8]| directory.snapshot().lookup(key, &mut scratch, &mut ()).wants_probe();
+        self.verdicts.read(&self.scheduler, Box::new(keep), now);
     }
 
     /// Says goodbye to the backends, and saves what is known.
@@ -158,8 +159,9 @@ impl Probing {
         self.verdicts.turn(&mut self.scheduler, now);
     }
 
-    /// What the resolver found.
-    pub fn handle_resolver(&mut self, now: Instant) {
+    /// What the resolver found, and what the file held.
+    pub fn handle_wake(&mut self, now: Instant) {
+        self.verdicts.take(&mut self.scheduler, now);
         while let Ok((name, found)) = self.resolver.found.try_recv() {
             self.scheduler.handle_resolved(&name, found, NAME_LIFE, now);
         }
@@ -323,7 +325,7 @@ struct Resolver {
 }
 
 impl Resolver {
-    fn start(wake: impl Fn() + Send + 'static) -> io::Result<Resolver> {
+    fn start(wake: Wake) -> io::Result<Resolver> {
         let (names, inbox) = channel::<Box<str>>();
         let (outbox, found) = channel();
         thread::Builder::new().name("resolver".to_owned()).spawn(move || {

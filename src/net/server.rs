@@ -173,7 +173,7 @@ impl Server {
                     Subject::Wake => {
                         self.handle_loader();
                         if let Some(probing) = &mut self.core.probing {
-                            probing.handle_resolver(self.core.now);
+                            probing.handle_wake(self.core.now);
                         }
                     }
                     Subject::Upstream(id) => {
@@ -304,7 +304,7 @@ impl Server {
         }
         let now = self.core.now;
         if self.core.probing.is_none() {
-            match Probing::new(&self.config, now, wake_by(Arc::clone(&self.waker))) {
+            match Probing::new(&self.config, now, Arc::new(wake_by(Arc::clone(&self.waker)))) {
                 Ok(probing) => self.core.probing = Some(probing),
                 Err(e) => return log::error!("no backend can be asked: {e}"),
             }
@@ -744,7 +744,7 @@ impl Server {
 }
 
 /// What wakes the loop from another thread.
-fn wake_by(waker: Arc<Waker>) -> impl Fn() + Send {
+fn wake_by(waker: Arc<Waker>) -> impl Fn() + Send + Sync {
     move || {
         if let Err(e) = waker.wake() {
             log::error!("can't wake the event loop: {e}");

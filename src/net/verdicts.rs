@@ -1,18 +1,21 @@
 //! The file of what call-ahead has learnt: read at start, written every few minutes and at the end.
 //!
-//! The loop only turns entries into lines, a few hundred in a turn; a thread of the save's own writes them, and puts the
-//! file in its place when it is whole (`sys::replace`). A crash finds the file of the last save. A million entries are
-//! 51 MB: 0.12 ms a turn and 0.5 s in all to make, 0.8 s to read, during which the loop has nothing to serve yet.
+//! A thread reads it, drops what is not wanted any more, and makes a cache of the rest, which the loop takes over at once
+//! with what it has learnt meanwhile on top; until then there is nothing remembered, and backends are asked. When it is
+//! saved, the loop only turns entries into lines, a few hundred in a turn; a thread of the save's own writes them, and
+//! puts the file in its place when it is whole (`sys::replace`). A crash finds the file of the last save.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, reason};
-use crate::probe::schedule::{Saving, Scheduler};
-use crate::probe::store;
+use crate::probe::cache::Cache;
+use crate::probe::schedule::{Loading, Saving, Scheduler};
+use crate::probe::store::{self, Summary};
 use crate::sys;
 
 /// At most so much of what was learnt is lost in a crash.
@@ -23,6 +26,13 @@ const ENTRIES_PER_TURN: usize = 256;
 const PIECES: usize = 64;
 /// A disk that is not done is asked again after this.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// Who stops while the file is being read waits so long for what was learnt to be saved.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What wakes the loop from another thread.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+/// Whether an address is still to be asked for: it is ours, and no list settles it.
+pub type Keep = Box<dyn FnMut(&[u8]) -> bool + Send>;
 
 /// The file, and the save that is under way.
 pub struct VerdictFile {
@@ -35,9 +45,69 @@ pub struct VerdictFile {
     /// The cache's count of changes at the last save.
     saved_changes: u64,
     due: Instant,
+    reading: Option<Reading>,
     save: Option<Save>,
+    wake: Wake,
     /// Why the last save failed.
     trouble: Option<String>,
+}
+
+/// What of the cache is flushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// A folded address.
+    Address(Vec<u8>),
+    /// A folded domain.
+    Domain(Vec<u8>),
+    /// Everything.
+    All,
+}
+
+impl Flush {
+    /// Flushes it, and tells how many entries there were.
+    pub fn from(&self, cache: &mut Cache) -> usize {
+        match self {
+            Flush::Address(key) => usize::from(cache.forget(key)),
+            Flush::Domain(domain) => cache.forget_where(|_, at| at == domain),
+            Flush::All => {
+                let all = cache.clear();
+                let entries = all.len();
+                // Freeing a million of them takes a tenth of a second, which is somebody else's.
+                if entries > ENTRIES_PER_TURN {
+                    let _ = thread::Builder::new().name("flush".to_owned()).spawn(move || drop(all));
+                }
+                entries
+            }
+        }
+    }
+
+    /// Forgets what next hops are known to take.
+    pub fn facts_from(&self, scheduler: &mut Scheduler) {
+        match self {
+            Flush::Address(_) => {}
+            Flush::Domain(domain) => scheduler.forget_facts(Some(domain)),
+            Flush::All => scheduler.forget_facts(None),
+        }
+    }
+}
+
+/// What a thread made of the file.
+struct Read {
+    loading: Loading,
+    /// `None`: there was no file.
+    summary: Option<Summary>,
+    keep_old: bool,
+}
+
+type Found = io::Result<Read>;
+
+/// The file is being read.
+struct Reading {
+    path: PathBuf,
+    found: Receiver<Found>,
+    /// Other entries are to be chosen now.
+    again: Option<Keep>,
+    flushed: Vec<Flush>,
 }
 
 struct Save {
@@ -57,10 +127,18 @@ fn path(config: &Config) -> Option<PathBuf> {
 
 impl VerdictFile {
     /// Nothing is read yet.
-    pub fn new(config: &Config, now: Instant) -> VerdictFile {
-        let path = path(config);
-        let due = now + EVERY;
-        VerdictFile { path, was_read: false, keep_old: false, saved_changes: 0, due, save: None, trouble: None }
+    pub fn new(config: &Config, wake: Wake, now: Instant) -> VerdictFile {
+        VerdictFile {
+            path: path(config),
+            was_read: false,
+            keep_old: false,
+            saved_changes: 0,
+            due: now + EVERY,
+            reading: None,
+            save: None,
+            wake,
+            trouble: None,
+        }
     }
 
     /// Another file, perhaps, for the next save.
@@ -81,38 +159,100 @@ impl VerdictFile {
         self.path.as_deref()
     }
 
-    /// Reads the file, once; the loop serves nobody meanwhile, as it has nothing to serve before.
-    pub fn read(&mut self, scheduler: &mut Scheduler, keep: impl FnMut(&[u8]) -> bool, now: Instant) {
-        let Some(path) = self.path.as_ref().filter(|_| !self.was_read) else { return };
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                self.was_read = true;
-                return;
+    /// Begins to read the file, once, on a thread of its own that wakes the loop when it is done. Entries that `keep` does
+    /// not choose are dropped; if that changes meanwhile, it begins again.
+    pub fn read(&mut self, scheduler: &Scheduler, keep: Keep, now: Instant) {
+        if let Some(reading) = &mut self.reading {
+            reading.again = Some(keep);
+        } else if let Some(path) = self.path.clone().filter(|_| !self.was_read) {
+            self.begin_reading(path, scheduler.begin_load(now), keep, Vec::new(), None);
+        }
+    }
+
+    fn begin_reading(
+        &mut self,
+        path: PathBuf,
+        loading: Loading,
+        keep: Keep,
+        flushed: Vec<Flush>,
+        outdated: Option<Found>,
+    ) {
+        let (outbox, found) = channel();
+        let (wake, file) = (Arc::clone(&self.wake), path.clone());
+        let thread = thread::Builder::new().name("verdicts".to_owned()).spawn(move || {
+            if let Err(e) = sys::lower_own_priority() {
+                log::debug!("verdicts are read at normal priority: {e}");
             }
-            Err(e) => {
-                let text = format!("{}: {}", path.display(), reason(&e));
-                log::error!("{text}; what backends said is asked for again, and kept in memory only");
-                self.trouble = Some(text);
-                self.path = None;
-                return;
+            drop(outdated);
+            // A loop that is gone needs them no more.
+            let _ = outbox.send(read(&file, loading, keep));
+            wake();
+        });
+        match thread {
+            Ok(_) => self.reading = Some(Reading { path, found, again: None, flushed }),
+            Err(e) => self.not_read(&path, &e),
+        }
+    }
+
+    /// Whether the file is still being read.
+    pub fn is_being_read(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// What the file holds of these entries is not to come back when it has been read.
+    pub fn flush(&mut self, what: Flush) {
+        if let Some(reading) = &mut self.reading {
+            reading.flushed.push(what);
+        }
+    }
+
+    /// Takes over what was read, if it has come.
+    pub fn take(&mut self, scheduler: &mut Scheduler, now: Instant) {
+        let Some(found) = self.reading.as_ref().and_then(|reading| reading.found.try_recv().ok()) else { return };
+        match self.reading.take() {
+            Some(Reading { path, again: Some(keep), flushed, .. }) => {
+                self.begin_reading(path, scheduler.begin_load(now), keep, flushed, Some(found));
             }
+            Some(reading) => self.adopt(reading, found, scheduler, now),
+            None => {}
+        }
+    }
+
+    fn adopt(&mut self, reading: Reading, found: Found, scheduler: &mut Scheduler, now: Instant) {
+        let Reading { path, flushed, .. } = reading;
+        let Read { mut loading, summary, keep_old } = match found {
+            Ok(read) => read,
+            Err(e) => return self.not_read(&path, &e),
         };
+        for what in &flushed {
+            what.from(loading.cache());
+        }
         self.was_read = true;
-        self.keep_old = !bytes.is_empty() && !store::is_one(&bytes);
-        let summary = match self.keep_old {
-            true => scheduler.load_backlist(&bytes, keep, now),
-            false => scheduler.load(&bytes, keep, now),
-        };
-        let entries = scheduler.cache().len();
-        log::info!("{}: {entries} verdicts of backends, from {} lines", path.display(), summary.taken);
+        self.keep_old = keep_old;
+        let (entries, dead) = (loading.len(), loading.dead());
+        let learnt_meanwhile = scheduler.cache().changes();
+        scheduler.adopt(loading, now);
+        flushed.iter().for_each(|what| what.facts_from(scheduler));
+        if !keep_old {
+            self.saved_changes = scheduler.cache().changes() - learnt_meanwhile;
+        }
+        let Some(summary) = summary else { return };
+        log::info!(
+            "{}: {entries} verdicts of backends, from {} lines; {dead} were too old",
+            path.display(),
+            summary.taken
+        );
         if summary.damaged > 0 || !summary.complete {
             let end = if summary.complete { "" } else { ", and its end is missing" };
             log::warn!("{}: {} lines make no sense{end}; all others are used", path.display(), summary.damaged);
         }
-        if !self.keep_old {
-            self.saved_changes = scheduler.cache().changes();
-        }
+    }
+
+    fn not_read(&mut self, path: &Path, e: &io::Error) {
+        let text = format!("{}: {}", path.display(), reason(e));
+        log::error!("{text}; what backends said is asked for again, and kept in memory only");
+        self.trouble = Some(text);
+        self.path = None;
     }
 
     /// When [`VerdictFile::turn`] is due.
@@ -149,6 +289,12 @@ impl VerdictFile {
 
     /// Saves what has changed, to the end: the daemon stops.
     pub fn finish(&mut self, scheduler: &mut Scheduler, now: Instant) {
+        if let Some(reading) = self.reading.take() {
+            match reading.found.recv_timeout(LAST_PATIENCE) {
+                Ok(found) => self.adopt(reading, found, scheduler, now),
+                Err(_) => log::warn!("{}: still not read, so it stays as it is", reading.path.display()),
+            }
+        }
         if let Some(mut save) = self.save.take() {
             save.send_all(scheduler, now);
             self.end(save);
@@ -252,6 +398,21 @@ impl Save {
     }
 }
 
+/// Reads the file. None is one without entries.
+fn read(path: &Path, mut loading: Loading, keep: Keep) -> Found {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Read { loading, summary: None, keep_old: false }),
+        Err(e) => return Err(e),
+    };
+    let keep_old = !bytes.is_empty() && !store::is_one(&bytes);
+    let summary = match keep_old {
+        true => loading.read_backlist(&bytes, keep),
+        false => loading.read(&bytes, keep),
+    };
+    Ok(Read { loading, summary: Some(summary), keep_old })
+}
+
 /// Writes what comes until an empty piece comes.
 fn write(path: &Path, keep_old: bool, pieces: &Receiver<Vec<u8>>) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
@@ -292,10 +453,32 @@ mod tests {
         Scheduler::new(cache, Limits::default(), hash, 7, now, Epoch(1_764_230_400))
     }
 
-    fn file(folder: &Path, now: Instant) -> VerdictFile {
-        let mut file = VerdictFile::new(&Config::without_file(&config::Overrides::default()), now);
+    /// The file, and when it has been read.
+    fn file(folder: &Path, now: Instant) -> (VerdictFile, Receiver<()>) {
+        let (awake, woken) = channel();
+        let awake = std::sync::Mutex::new(awake);
+        let wake = Arc::new(move || awake.lock().expect("no panic").send(()).expect("the test goes on"));
+        let mut file = VerdictFile::new(&Config::without_file(&config::Overrides::default()), wake, now);
         file.path = Some(folder.join("state/verdicts"));
+        (file, woken)
+    }
+
+    fn begin(file: &mut VerdictFile, scheduler: &Scheduler, keep: fn(&[u8]) -> bool, now: Instant) {
+        file.read(scheduler, Box::new(keep), now);
+    }
+
+    /// Reads it, and waits until it is in.
+    fn read_with(folder: &Path, scheduler: &mut Scheduler, keep: fn(&[u8]) -> bool, now: Instant) -> VerdictFile {
+        let (mut file, woken) = file(folder, now);
+        begin(&mut file, scheduler, keep, now);
+        woken.recv().expect("the thread ends");
+        file.take(scheduler, now);
+        assert!(!file.is_being_read());
         file
+    }
+
+    fn read_file(folder: &Path, scheduler: &mut Scheduler, now: Instant) -> VerdictFile {
+        read_with(folder, scheduler, |_| true, now)
     }
 
     fn learn(scheduler: &mut Scheduler, names: std::ops::Range<u32>) {
@@ -308,8 +491,8 @@ mod tests {
     #[test]
     fn what_is_learnt_is_saved_in_turns_and_read_again() {
         let (folder, mut now) = (tempfile::tempdir().expect("a folder"), Instant::now());
-        let (mut first, mut kept) = (scheduler(now), file(folder.path(), now));
-        kept.read(&mut first, |_| true, now);
+        let mut first = scheduler(now);
+        let mut kept = read_file(folder.path(), &mut first, now);
         learn(&mut first, 0..2_000);
         assert_eq!(kept.next_timeout(), Some(now + EVERY));
         now += EVERY;
@@ -325,8 +508,8 @@ mod tests {
         }
         assert!(turns >= 2_000 / ENTRIES_PER_TURN, "{turns}");
         assert_eq!(kept.trouble(), None);
-        let (mut second, mut read) = (scheduler(now), file(folder.path(), now));
-        read.read(&mut second, |key| key != b"u7@example.org", now);
+        let mut second = scheduler(now);
+        let mut read = read_with(folder.path(), &mut second, |key| key != b"u7@example.org", now);
         assert_eq!(second.cache().len(), 1_999);
         // Nothing has changed: nothing is written.
         std::fs::remove_file(folder.path().join("state/verdicts")).expect("it is there");
@@ -334,9 +517,59 @@ mod tests {
         assert!(!folder.path().join("state/verdicts").exists());
         learn(&mut second, 7..8);
         read.finish(&mut second, now);
-        let (mut third, mut again) = (scheduler(now), file(folder.path(), now));
-        again.read(&mut third, |_| true, now);
+        let mut third = scheduler(now);
+        read_file(folder.path(), &mut third, now);
         assert_eq!(third.cache().len(), 2_000);
+    }
+
+    #[test]
+    fn what_is_learnt_or_flushed_while_the_file_is_read_counts() {
+        let (folder, now) = (tempfile::tempdir().expect("a folder"), Instant::now());
+        let mut first = scheduler(now);
+        let mut kept = read_file(folder.path(), &mut first, now);
+        learn(&mut first, 0..5);
+        first.cache().learn(b"x@example.net", Known::Exists, Evidence::default(), Epoch(1_764_230_400));
+        kept.finish(&mut first, now);
+        let mut second = scheduler(now);
+        let (mut read, woken) = file(folder.path(), now);
+        begin(&mut read, &second, |_| true, now);
+        // Nothing is remembered yet; the backend says otherwise now; people flush; another list comes.
+        assert!(read.is_being_read() && second.cache().is_empty());
+        second.cache().learn(b"u0@example.org", Known::Absent, Evidence::default(), Epoch(1_764_230_400));
+        read.flush(Flush::Address(b"u1@example.org".to_vec()));
+        read.flush(Flush::Domain(b"example.net".to_vec()));
+        begin(&mut read, &second, |key| key != b"u2@example.org", now);
+        woken.recv().expect("the thread ends");
+        read.take(&mut second, now);
+        assert!(read.is_being_read() && second.cache().len() == 1, "it is read again, by the new list");
+        woken.recv().expect("the thread ends");
+        read.take(&mut second, now);
+        let mut known: Vec<_> = second
+            .cache()
+            .iter(Epoch(1_764_230_400))
+            .map(|(key, hit)| (String::from_utf8_lossy(key).into_owned(), hit.known))
+            .collect();
+        known.sort_by(|a, b| a.0.cmp(&b.0));
+        let expected = [("u0", Known::Absent), ("u3", Known::Exists), ("u4", Known::Exists)];
+        assert_eq!(known, expected.map(|(name, known)| (format!("{name}@example.org"), known)));
+        // What was learnt meanwhile is not in the file yet.
+        let save = read.next_timeout().expect("it was read");
+        read.turn(&mut second, save);
+        assert!(read.save.is_some());
+        read.finish(&mut second, now);
+        let mut third = scheduler(now);
+        read_file(folder.path(), &mut third, now);
+        assert_eq!(third.cache().len(), 3);
+        // Everything is flushed, and it stops before the file is in.
+        let mut fourth = scheduler(now);
+        let (mut read, _woken) = file(folder.path(), now);
+        begin(&mut read, &fourth, |_| true, now);
+        read.flush(Flush::All);
+        learn(&mut fourth, 9..10);
+        read.finish(&mut fourth, now);
+        let mut fifth = scheduler(now);
+        read_file(folder.path(), &mut fifth, now);
+        assert_eq!(fifth.cache().len(), 1);
     }
 
     #[test]
@@ -345,8 +578,8 @@ mod tests {
         std::fs::create_dir(folder.path().join("state")).expect("a folder");
         let list = "anna@example.org valid 1764230000\nnobody@example.org invalid 1764230000\nnonsense\n";
         std::fs::write(folder.path().join("state/verdicts"), list).expect("written");
-        let (mut first, mut kept) = (scheduler(now), file(folder.path(), now));
-        kept.read(&mut first, |_| true, now);
+        let mut first = scheduler(now);
+        let mut kept = read_file(folder.path(), &mut first, now);
         assert_eq!(first.cache().len(), 2);
         kept.finish(&mut first, now);
         assert_eq!(std::fs::read_to_string(folder.path().join("state/verdicts.backlist")).expect("kept"), list);
@@ -357,14 +590,13 @@ mod tests {
     #[test]
     fn what_can_t_be_written_is_told_and_what_can_t_be_read_is_not_replaced() {
         let (folder, now) = (tempfile::tempdir().expect("a folder"), Instant::now());
-        let (mut first, mut kept) = (scheduler(now), file(folder.path(), now));
-        kept.read(&mut first, |_| true, now);
+        let mut first = scheduler(now);
+        let mut kept = read_file(folder.path(), &mut first, now);
         std::fs::write(folder.path().join("state"), "a file where the folder should be").expect("written");
         learn(&mut first, 0..1);
         kept.finish(&mut first, now);
         assert!(kept.trouble().is_some_and(|why| why.contains("state")), "{:?}", kept.trouble());
-        let mut unread = file(folder.path(), now);
-        unread.read(&mut first, |_| true, now);
+        let unread = read_file(folder.path(), &mut first, now);
         assert_eq!((unread.path(), unread.trouble().is_some()), (None, true));
     }
 
@@ -373,8 +605,8 @@ mod tests {
     #[ignore = "a measurement"]
     fn a_million_verdicts() {
         let (folder, now) = (tempfile::tempdir().expect("a folder"), Instant::now());
-        let (mut first, mut kept) = (scheduler(now), file(folder.path(), now));
-        kept.read(&mut first, |_| true, now);
+        let mut first = scheduler(now);
+        let mut kept = read_file(folder.path(), &mut first, now);
         learn(&mut first, 0..1_000_000);
         let began = Instant::now();
         let mut saving = first.begin_save();
@@ -389,9 +621,19 @@ mod tests {
         let began = Instant::now();
         kept.finish(&mut first, now);
         println!("saved at the end in {:?}", began.elapsed());
-        let (mut second, mut read) = (scheduler(now), file(folder.path(), now));
+        let mut second = scheduler(now);
+        let (mut read, woken) = file(folder.path(), now);
         let began = Instant::now();
-        read.read(&mut second, |_| true, now);
-        println!("read {} in {:?}", second.cache().len(), began.elapsed());
+        begin(&mut read, &second, |_| true, now);
+        println!("began to read in {:?}", began.elapsed());
+        woken.recv().expect("the thread ends");
+        println!("read in {:?}", began.elapsed());
+        learn(&mut second, 0..10_000);
+        let began = Instant::now();
+        read.take(&mut second, now);
+        println!("took over {} in {:?}, with 10,000 learnt meanwhile", second.cache().len(), began.elapsed());
+        let began = Instant::now();
+        second.cache().forget_where(|local, domain| local == b"u7" && domain == b"example.org");
+        println!("looked at all in {:?}", began.elapsed());
     }
 }

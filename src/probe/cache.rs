@@ -162,6 +162,37 @@ impl Cache {
         Cache { lives, hash, table, slots, vacant: NONE, first: NONE, last: NONE, evicted: 0, changes: 0, cursor: NONE }
     }
 
+    /// An empty one of the same kind.
+    pub fn another(&self) -> Cache {
+        Cache::new(self.lives.clone(), self.hash.clone())
+    }
+
+    /// Takes in what another cache of the same kind holds. What is known here stays, unless the other one knows something
+    /// newer, and counts as used later. It costs what there is here, not what comes in: that may be a million entries.
+    pub fn take_in(&mut self, other: Cache) {
+        let mut here = std::mem::replace(self, other);
+        std::mem::swap(&mut self.lives, &mut here.lives);
+        self.changes += here.changes;
+        self.evicted += here.evicted;
+        let mut at = here.last;
+        while let Some(slot) = here.slots.get_mut(at as usize) {
+            at = slot.prev;
+            let place = match self.index(&slot.key) {
+                Some(place) => {
+                    self.unlink(place);
+                    place
+                }
+                None => self.add(&slot.key),
+            };
+            let there = &mut self.slots[place as usize];
+            if there.learnt <= slot.learnt {
+                std::mem::swap(there, slot);
+            }
+            self.link_first(place);
+        }
+        self.set_lives(self.lives.clone());
+    }
+
     /// Other life times and another size, for what is there as well.
     pub fn set_lives(&mut self, lives: config::Cache) {
         self.lives = lives;
@@ -265,10 +296,10 @@ impl Cache {
         before - self.len()
     }
 
-    /// Drops everything.
-    pub fn clear(&mut self) {
-        let changes = self.changes + 1;
-        *self = Cache { changes, evicted: self.evicted, ..Cache::new(self.lives.clone(), self.hash.clone()) };
+    /// Drops everything; what comes back may take long to be freed.
+    pub fn clear(&mut self) -> Cache {
+        let empty = Cache { changes: self.changes + 1, evicted: self.evicted, ..self.another() };
+        std::mem::replace(self, empty)
     }
 
     /// Begins a walk over all entries, least recently used first; there is one at a time.
@@ -306,23 +337,30 @@ impl Cache {
         .filter_map(move |slot| Some((&*slot.key, self.hit(slot, now)?)))
     }
 
-    fn hit(&self, slot: &Slot, now: Epoch) -> Option<Hit> {
+    /// Whether an entry may still serve.
+    pub fn is_alive(&self, known: Known, learnt: Epoch, now: Epoch) -> bool {
+        self.freshness(known, learnt, Epoch::default(), now).is_some()
+    }
+
+    fn freshness(&self, known: Known, learnt: Epoch, tried: Epoch, now: Epoch) -> Option<Freshness> {
         let lives = &self.lives;
-        let age = now.since(slot.learnt);
-        let (refresh, life, stale) = match slot.known {
+        let age = now.since(learnt);
+        let (refresh, life, stale) = match known {
             Known::Exists | Known::Blind => (lives.valid_refresh, lives.valid, lives.stale),
             Known::Absent => (lives.absent_refresh, lives.absent, Duration::ZERO),
             Known::AbsentShort => (lives.absent_refresh, lives.absent_refresh.min(lives.absent), Duration::ZERO),
         };
-        let freshness = if age < refresh.min(life) {
-            Freshness::Fresh
+        if age < refresh.min(life) {
+            Some(Freshness::Fresh)
         } else if age < life {
-            if now.since(slot.tried) < RETRY { Freshness::Fresh } else { Freshness::Due }
-        } else if age < life + stale {
-            Freshness::Stale
+            Some(if now.since(tried) < RETRY { Freshness::Fresh } else { Freshness::Due })
         } else {
-            return None;
-        };
+            (age < life + stale).then_some(Freshness::Stale)
+        }
+    }
+
+    fn hit(&self, slot: &Slot, now: Epoch) -> Option<Hit> {
+        let freshness = self.freshness(slot.known, slot.learnt, slot.tried, now)?;
         let class = (slot.code / 100) as u8;
         let status = (slot.subject != u16::MAX).then_some(Status { class, subject: slot.subject, detail: slot.detail });
         let evidence = Evidence { code: slot.code, status };
@@ -498,6 +536,41 @@ mod tests {
     }
 
     #[test]
+    fn what_another_one_holds_comes_in_below_what_is_known() {
+        let names = |cache: &Cache| -> Vec<(String, Known, u32)> {
+            let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+            cache.iter(Epoch(100)).map(|(key, hit)| (text(key), hit.known, hit.learnt.0)).collect()
+        };
+        let mut file = cache(4);
+        for key in [&b"a@x"[..], b"b@x", b"c@x", b"d@x"] {
+            file.learn(key, Known::Exists, YES, Epoch(50));
+        }
+        let mut here = cache(4);
+        here.learn(b"e@x", Known::Absent, NO, Epoch(60));
+        here.learn(b"d@x", Known::Absent, NO, Epoch(50));
+        here.learn(b"b@x", Known::Absent, NO, Epoch(40));
+        here.tried(b"d@x", Epoch(70));
+        let before = here.changes();
+        here.take_in(file);
+        let expected = [("c@x", Known::Exists, 50), ("e@x", Known::Absent, 60), ("d@x", Known::Absent, 50)];
+        let mut expected: Vec<_> = expected.map(|(key, known, learnt)| (key.to_owned(), known, learnt)).into();
+        // It was asked for meanwhile, but the file knows something newer.
+        expected.push(("b@x".to_owned(), Known::Exists, 50));
+        assert_eq!(names(&here), expected);
+        assert!(here.len() == 4 && here.evicted() == 1 && here.changes() > before);
+        // It grows and shrinks as before.
+        here.learn(b"f@x", Known::Exists, YES, Epoch(90));
+        assert_eq!(here.iter(Epoch(100)).next().map(|(key, _)| key.to_vec()), Some(b"e@x".to_vec()));
+        assert!(here.forget(b"b@x") && here.forget(b"f@x") && here.len() == 2);
+        let mut small = cache(1);
+        small.take_in(here);
+        assert_eq!(small.len(), 1);
+        let mut none = cache(4);
+        none.take_in(cache(4));
+        assert!(none.is_empty() && none.iter(Epoch(0)).next().is_none());
+    }
+
+    #[test]
     fn entries_are_dropped_by_address_and_domain() {
         let mut cache = cache(10);
         for key in [&b"a@x"[..], b"b@x", b"a@y", b"\"@\"@x"] {
@@ -506,7 +579,7 @@ mod tests {
         assert!(cache.forget(b"a@x") && !cache.forget(b"a@x"));
         assert_eq!(cache.forget_where(|_, domain| domain == b"x"), 2);
         assert_eq!(cache.len(), 1);
-        cache.clear();
+        assert_eq!(cache.clear().len(), 1);
         assert!(cache.is_empty() && cache.iter(Epoch(0)).next().is_none());
     }
 

@@ -47,7 +47,7 @@ use crate::map::HashKey;
 use crate::proto::smtp::Mailbox;
 use crate::verdict::Verdict;
 
-pub use report::{HopStatus, Saving};
+pub use report::{HopStatus, Loading, Saving};
 
 /// How often a question is put into a session at most.
 pub const MAX_ROUNDS: u8 = 12;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Scheduler;
 use crate::probe::backlist;
-use crate::probe::cache::{Epoch, Evidence, Hit, Known};
+use crate::probe::cache::{Cache, Epoch, Evidence, Hit, Known};
 use crate::probe::classify::Finding;
 use crate::probe::hop::{CatchAll, HopStats};
 use crate::probe::store::{self, Record, Summary, Writer};
@@ -43,6 +43,15 @@ pub struct Saving {
     /// Entries that may still be met.
     left: usize,
     is_done: bool,
+}
+
+/// What a file holds: made ready on another thread, and then taken over by [`Scheduler::adopt`] at once.
+pub struct Loading {
+    cache: Cache,
+    /// What is known about next hops, as a file of its own.
+    facts: Writer,
+    epoch: Epoch,
+    dead: usize,
 }
 
 impl Scheduler {
@@ -150,56 +159,106 @@ impl Scheduler {
         }
     }
 
-    /// Takes a saved file in. Next hops must have been set before; what is said of others is dropped. So are addresses
-    /// that `keep` does not choose: those that are not ours any more, or that lists settle. What was learnt since stays.
-    pub fn load(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8]) -> bool, now: Instant) -> Summary {
+    /// For a file that is read elsewhere.
+    pub fn begin_load(&self, now: Instant) -> Loading {
+        Loading { cache: self.cache.another(), facts: Writer::default(), epoch: self.epoch(now), dead: 0 }
+    }
+
+    /// Takes over what a file holds. Next hops must have been set before; what is said of others is dropped. What was
+    /// learnt since stays. It costs what was learnt since, however much comes in.
+    pub fn adopt(&mut self, loaded: Loading, now: Instant) {
+        self.cache.take_in(loaded.cache);
         let epoch = self.epoch(now);
-        store::read(bytes, |record| match record {
-            Record::Verdict { key, known, evidence, learnt } => {
-                if keep(key) {
-                    self.import(key, known, evidence, learnt.min(epoch), epoch);
-                }
-            }
+        store::read(&loaded.facts.finish(), |record| match record {
+            Record::Verdict { .. } => {}
             Record::CatchAll { hop, domain, blind, learnt } => {
                 let learnt = learnt.min(epoch);
-                if let Some(hop) = self.hop(hop).and_then(|id| self.hop_mut(id)) {
+                if let Some(hop) = self.hop(hop).and_then(|id| self.hop_mut(id))
+                    && hop.domains.get(domain).is_none_or(|fact| fact.learnt <= learnt)
+                {
                     hop.learn_domain(domain, CatchAll { blind, sure: true, learnt });
                 }
             }
             Record::Limit { hop, learnt, refusals } => {
                 let at = now.checked_sub(epoch.since(learnt));
                 if let (Some(hop), Some(at)) = (self.hop(hop).and_then(|id| self.hop_mut(id)), at) {
-                    hop.limit = Some((refusals.max(1), at));
+                    hop.limit = hop.limit.or(Some((refusals.max(1), at)));
                 }
             }
             Record::Sender { hop, learnt, sender } => {
                 let at = now.checked_sub(epoch.since(learnt));
                 if let (Some(hop), Some(at)) = (self.hop(hop).and_then(|id| self.hop_mut(id)), at) {
-                    hop.sender = Some((sender as usize, at));
+                    hop.sender = hop.sender.or(Some((sender as usize, at)));
                 }
             }
+        });
+    }
+
+    /// Reads a saved file and takes it over at once.
+    pub fn load(&mut self, bytes: &[u8], keep: impl FnMut(&[u8]) -> bool, now: Instant) -> Summary {
+        let mut loading = self.begin_load(now);
+        let summary = loading.read(bytes, keep);
+        self.adopt(loading, now);
+        summary
+    }
+}
+
+impl Loading {
+    /// Reads a saved file. Addresses that `keep` does not choose are dropped: those that are not ours any more, or that
+    /// lists settle; and those that can't serve any more.
+    pub fn read(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Summary {
+        store::read(bytes, |record| match record {
+            Record::Verdict { key, known, evidence, learnt } => {
+                if keep(key) {
+                    self.learn(key, known, evidence, learnt);
+                }
+            }
+            fact => self.facts.push(&fact),
         })
     }
 
-    /// Takes in an entry of a file, unless something newer is known.
-    fn import(&mut self, key: &[u8], known: Known, evidence: Evidence, learnt: Epoch, now: Epoch) {
-        if self.cache.peek(key, now).is_none_or(|hit| hit.learnt <= learnt) {
-            self.cache.learn(key, known, evidence, learnt);
-        }
-    }
-
-    /// Takes in a list of scam-backscatter's. What it holds for good or bad is believed as long as an answer of a backend
+    /// Reads a list of scam-backscatter's. What it holds for good or bad is believed as long as an answer of a backend
     /// would be. The number of lines that make no sense is [`Summary::damaged`].
-    pub fn load_backlist(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8]) -> bool, now: Instant) -> Summary {
-        let epoch = self.epoch(now);
+    pub fn read_backlist(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Summary {
         let (mut taken, mut damaged) = (0, 0);
+        let epoch = self.epoch;
         let entry = |entry: backlist::Entry<'_>| {
             taken += 1;
             if keep(entry.key) {
-                self.import(entry.key, entry.known, Evidence::default(), entry.learnt, epoch);
+                self.learn(entry.key, entry.known, Evidence::default(), entry.learnt);
             }
         };
         backlist::read(bytes, epoch, entry, |_, _| damaged += 1);
         Summary { taken, damaged, complete: true }
+    }
+
+    /// Addresses of which something is known.
+    pub fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.cache.is_empty()
+    }
+
+    /// Lines that were too old to serve.
+    pub fn dead(&self) -> usize {
+        self.dead
+    }
+
+    /// For dropping what was flushed meanwhile.
+    pub fn cache(&mut self) -> &mut Cache {
+        &mut self.cache
+    }
+
+    /// The later line of a file counts, as it was written later; a list in no order may hold an older one there.
+    fn learn(&mut self, key: &[u8], known: Known, evidence: Evidence, learnt: Epoch) {
+        let learnt = learnt.min(self.epoch);
+        if !self.cache.is_alive(known, learnt, self.epoch) {
+            self.dead += 1;
+        } else if self.cache.peek(key, self.epoch).is_none_or(|hit| hit.learnt <= learnt) {
+            self.cache.learn(key, known, evidence, learnt);
+        }
     }
 }
