@@ -2,13 +2,15 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use common::{Daemon, Ran, Setup, ask, connect_unix, run};
+use rcptmapd::probe::cache::{Epoch, Evidence, Known};
+use rcptmapd::probe::store::{Record, Writer};
 use serde_json::Value;
 
 /// What the backend does.
@@ -436,6 +438,62 @@ fn who_asked_before_the_stop_is_answered_and_that_is_saved() {
     assert!(ran.code == Some(0) && file.contains(" 250 2.1.5 anna@example.org\n"), "{file}");
 }
 
+/// A file of verdicts as the daemon writes it.
+fn verdicts_of(names: impl Iterator<Item = String>) -> Vec<u8> {
+    let mut writer = Writer::default();
+    for key in names {
+        let learnt = Epoch(u32::try_from(now()).expect("before 2106") - 60);
+        let evidence = Evidence { code: 250, status: None };
+        writer.push(&Record::Verdict { key: key.as_bytes(), known: Known::Exists, evidence, learnt });
+    }
+    writer.finish()
+}
+
+#[test]
+fn killed_while_it_saves_it_has_the_file_of_the_last_save() {
+    let backend = Backend::start(Manner::Good);
+    let mut setup = Setup::new().file("list", "listed@example.org\n").config(&keeping(&backend));
+    std::fs::create_dir(setup.path("state")).expect("a folder");
+    // More than a pipe holds.
+    let old = verdicts_of((0..5_000).map(|n| format!("old-{n}@example.org")));
+    std::fs::write(setup.path("state/verdicts"), &old).expect("written");
+    for taken in [1, 100_000, old.len() - 70_000] {
+        backend.become_(Manner::Good);
+        let daemon = setup.start();
+        daemon.wait_for_log(": 5000 verdicts of backends, from 5000 lines");
+        assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+        // What it writes goes through a pipe, so that it stops where we stop reading.
+        let new = daemon.path("state/verdicts.new");
+        nix::unistd::mkfifo(&new, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        let mut begun = vec![0; taken];
+        std::fs::File::open(&new).and_then(|mut pipe| pipe.read_exact(&mut begun)).expect("the daemon saves");
+        setup = daemon.kill_and_keep();
+        assert!(std::fs::read(setup.path("state/verdicts")).expect("it is there") == old, "after {taken} bytes");
+        // What a disk would hold of the new one is nobody's.
+        std::fs::remove_file(&new).expect("the pipe");
+        std::fs::write(&new, &begun).expect("written");
+        backend.become_(Manner::Closes);
+        let daemon = setup.start();
+        daemon.wait_for_log(": 5000 verdicts of backends, from 5000 lines");
+        assert_eq!(daemon.query("old-4999@example.org"), "OK old-4999@example.org");
+        let lost = daemon.query("anna@example.org");
+        assert!(lost.starts_with("TEMP "), "{lost}");
+        setup = daemon.kill_and_keep();
+        std::fs::remove_file(&new).expect("it is still there");
+    }
+    // With the rest of a save in the way the next one is whole.
+    std::fs::write(setup.path("state/verdicts.new"), &old[..1_000]).expect("written");
+    backend.become_(Manner::Good);
+    let daemon = setup.start();
+    daemon.wait_for_log(": 5000 verdicts of backends, from 5000 lines");
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    let (ran, setup) = daemon.stop_and_keep();
+    let file = std::fs::read_to_string(setup.path("state/verdicts")).expect("it was saved");
+    assert!(ran.code == Some(0) && file.ends_with("# end 5002 lines\n"), "{}", ran.err);
+    assert!(!setup.path("state/verdicts.new").exists());
+}
+
 /// A command about a daemon, by its configuration.
 fn command(daemon: &Daemon, command: &str, args: &[&str]) -> Ran {
     let config = daemon.path("rcptmapd.toml").display().to_string();
@@ -620,7 +678,6 @@ fn explain_shows_who_is_asked_and_what_is_remembered() {
 
 #[test]
 fn milters_and_policy_services_are_answered_in_time_too() {
-    use std::io::Read;
     let backend = Backend::start(Manner::SilentAtRcpt);
     let more = "[[listen]]\non = \"unix:DIR/rcptmapd.sock\"\n[[listen]]\non = \"unix:DIR/milter.sock\"\nprotocol = \"milter\"\n";
     let text = config(&backend, more, "").replace("[limits]\n", "[limits]\nanswer_milter = \"500ms\"\n");

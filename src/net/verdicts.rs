@@ -573,6 +573,38 @@ mod tests {
     }
 
     #[test]
+    fn a_save_that_is_cut_at_any_byte_loses_lines_and_changes_none() {
+        let (folder, now) = (tempfile::tempdir().expect("a folder"), Instant::now());
+        let epoch = Epoch(1_764_230_400);
+        let mut first = scheduler(now);
+        let mut kept = read_file(folder.path(), &mut first, now);
+        learn(&mut first, 0..3);
+        first.cache().learn(b"u3@example.org", Known::Absent, Evidence::default(), epoch);
+        kept.finish(&mut first, now);
+        let (path, new) = (folder.path().join("state/verdicts"), folder.path().join("state/verdicts.new"));
+        let whole = std::fs::read(&path).expect("it was saved");
+        for end in 0..whole.len() {
+            // So a crash would leave it where the system does not keep the order of write and rename.
+            std::fs::write(&path, &whole[..end]).expect("written");
+            let mut second = scheduler(now);
+            let read = read_file(folder.path(), &mut second, now);
+            assert_eq!(read.trouble(), None);
+            for (key, hit) in second.cache().iter(epoch) {
+                let known = first.cache().peek(key, epoch).expect("it was known");
+                assert_eq!((hit.known, hit.learnt), (known.known, known.learnt), "cut after {end} bytes");
+            }
+            let lines = whole[..end].iter().filter(|&&b| b == b'\n').count();
+            assert!(second.cache().len() + 1 >= lines, "{lines} lines in the first {end} bytes");
+            // And so one before the rename: the old one is still there.
+            std::fs::write(&path, &whole).expect("written");
+            std::fs::write(&new, &whole[..end]).expect("written");
+            let mut third = scheduler(now);
+            read_file(folder.path(), &mut third, now);
+            assert_eq!(third.cache().len(), 4);
+        }
+    }
+
+    #[test]
     fn a_list_of_another_make_is_read_and_kept_beside_ours() {
         let (folder, now) = (tempfile::tempdir().expect("a folder"), Instant::now());
         std::fs::create_dir(folder.path().join("state")).expect("a folder");
