@@ -496,8 +496,12 @@ fn killed_while_it_saves_it_has_the_file_of_the_last_save() {
 
 /// A command about a daemon, by its configuration.
 fn command(daemon: &Daemon, command: &str, args: &[&str]) -> Ran {
+    command_of(daemon, &[command], args)
+}
+
+fn command_of(daemon: &Daemon, command: &[&str], args: &[&str]) -> Ran {
     let config = daemon.path("rcptmapd.toml").display().to_string();
-    run(&[&[command, "-c", &config], args].concat())
+    run(&[command, &["-c", &config], args].concat())
 }
 
 fn json(ran: &Ran) -> Value {
@@ -597,6 +601,81 @@ fn a_list_of_scam_backscatter_is_a_beginning() {
     let (_, setup) = daemon.stop_and_keep();
     assert_eq!(std::fs::read_to_string(setup.path("state/verdicts.backlist")).expect("kept"), list);
     assert!(std::fs::read(setup.path("state/verdicts")).expect("ours").starts_with(b"rcptmapd verdicts 1\n"));
+}
+
+#[test]
+fn a_list_of_scam_backscatter_is_taken_over_by_the_running_daemon() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = start(&backend, "", "");
+    daemon.query("known-1@example.org");
+    let (now, asked) = (now(), backend.recipients.load(Ordering::SeqCst));
+    // Some thousand, so that it takes several pieces.
+    let mut list = (0..3_000).map(|n| format!("old-{n}@example.org valid {}\n", now - 100)).collect::<String>();
+    list += &format!(
+        "gone@Example.org invalid {}\nstale@example.org valid {}\ndead@example.org valid {}\ngone2@example.org 0 {}\n\
+         listed@example.org invalid {now}\nx@foreign.example valid {now}\nknown-1@example.org invalid {}\n\
+         nonsense\nBert@Example.ORG. 1 {}\n",
+        now - 60,
+        now - 5 * 86_400,
+        now - 100 * 86_400,
+        now - 86_400,
+        now - 60,
+        now - 7
+    );
+    daemon.write("BackList", &list);
+    let file = daemon.path("BackList").display().to_string();
+    let ran = command_of(&daemon, &["import", "backlist"], &[&file]);
+    let said = "3,003 verdicts taken over\n  1 known already, or otherwise since then\n  2 too old\n  1 settled by a list\n  \
+                1 of domains that are not ours\n";
+    assert_eq!((ran.code, ran.out.as_str()), (Some(65), said), "{}", ran.err);
+    assert_eq!(ran.err, format!("rcptmapd: {file}: line 3008 makes no sense\n"));
+    // They answer, and nobody is asked.
+    for (key, reply) in [
+        ("old-0@example.org", "OK old-0@example.org"),
+        ("old-2999@example.org", "OK old-2999@example.org"),
+        ("gone@example.org", "NOTFOUND "),
+        ("bert@example.org", "OK bert@example.org"),
+        ("known-1@example.org", "OK known-1@example.org"),
+        ("listed@example.org", "OK listed@example.org"),
+        ("x@foreign.example", "NOTFOUND "),
+    ] {
+        assert_eq!(daemon.query(key), reply, "{key}");
+    }
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), asked);
+    let age = json(&command(&daemon, "cache", &["--json", "old-7@example.org"]))[0]["age_seconds"].as_u64();
+    assert!(age.is_some_and(|age| (100..200).contains(&age)), "{age:?}");
+    let stale = json(&command(&daemon, "cache", &["--json", "stale@example.org"]));
+    assert_eq!(stale[0]["freshness"], "stale");
+    // What is too old or foreign is not there at all.
+    for key in ["dead@example.org", "gone2@example.org", "x@foreign.example", "listed@example.org"] {
+        assert_eq!(command(&daemon, "cache", &[key]).code, Some(1), "{key}");
+    }
+    // Again it is no news; and out again it is the same list.
+    let again = command_of(&daemon, &["import", "backlist"], &[&file]);
+    assert!(again.out.starts_with("0 verdicts taken over\n  3,004 known already"), "{}", again.out);
+    let out = command(&daemon, "cache", &["--format", "backlist"]).out;
+    assert!(out.contains(&format!("gone@example.org invalid {}\n", now - 60)), "{out}");
+    let other = start(&backend, "", "");
+    other.write("BackList", &out);
+    let file = other.path("BackList").display().to_string();
+    let ran = command_of(&other, &["import", "backlist"], &[&file]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "3,004 verdicts taken over\n"), "{}", ran.err);
+    assert_eq!(other.query("old-5@example.org"), "OK old-5@example.org");
+    // It is nothing that a mail server could do.
+    let over_data = common::http_over(daemon.connect(), "POST", "/remember");
+    assert_eq!(over_data.0, 404);
+}
+
+#[test]
+fn a_daemon_that_asks_nobody_takes_no_list_of_answers() {
+    let daemon = Setup::new().list("list", "anna@example.org\n").start();
+    daemon.write("BackList", "bert@example.org valid\n");
+    let file = daemon.path("BackList").display().to_string();
+    let control = daemon.control().display().to_string();
+    let ran = run(&["import", "backlist", "--control", &control, &file]);
+    assert!(ran.code == Some(78) && ran.err.contains("no backend to ask"), "{ran:?}");
+    let ran = run(&["import", "backlist", "--control", "/nonexistent/control.sock", &file]);
+    assert_eq!(ran.code, Some(69), "{ran:?}");
 }
 
 fn now() -> u64 {

@@ -138,10 +138,19 @@ fn no_daemon(endpoint: &Endpoint, e: &io::Error, patience: Duration) -> Failure 
 
 /// Asks for a page, or has something done.
 pub fn page(stream: &mut Stream, method: &str, target: &str) -> Result<(u16, String), Failure> {
+    exchange(stream, method, target, b"")
+}
+
+/// Hands something over.
+pub fn post(stream: &mut Stream, target: &str, body: &[u8]) -> Result<(u16, String), Failure> {
+    exchange(stream, "POST", target, body)
+}
+
+fn exchange(stream: &mut Stream, method: &str, target: &str, body: &[u8]) -> Result<(u16, String), Failure> {
     let broken =
         |what: &dyn fmt::Display| Failure::new(exit::UNAVAILABLE, format!("no answer from the daemon: {what}"));
     let mut request = Vec::new();
-    http::encode_request(method, target, &mut request);
+    http::encode_request_with(method, target, body, &mut request);
     stream.write_all(&request).map_err(|e| broken(&reason(&e)))?;
     let mut response = Vec::new();
     loop {

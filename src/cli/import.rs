@@ -1,5 +1,7 @@
-//! `rcptmapd import`: the configuration of another program as a rcptmapd.toml.
+//! `rcptmapd import`: the configuration of another program as a rcptmapd.toml, and what it had learnt for the running
+//! daemon.
 
+mod backlist;
 mod mailertable;
 mod scam;
 
@@ -13,13 +15,14 @@ use super::settings::absolute;
 use super::{Failure, exit, text};
 use crate::config::{self, Endpoint};
 
-/// Print the configuration of another program as a rcptmapd.toml
+/// Take over the configuration of another program, or what it had learnt
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
   rcptmapd import scam-conf /etc/mail/scam.conf > rcptmapd.toml
   rcptmapd import mailertable /etc/mail/mailertable > rcptmapd.toml
   rcptmapd check -c rcptmapd.toml
+  rcptmapd import backlist /var/spool/scam/backscatter.txt
 
 What can't be carried over stands in a comment at the head of what is printed, and on standard error.
 
@@ -49,6 +52,9 @@ Examples:
         /// The file
         file: PathBuf,
     },
+    /// What scam-backscatter had learnt (BackList), into the running daemon's cache
+    #[command(after_help = backlist::HELP)]
+    Backlist(backlist::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -137,6 +143,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
             (file, scam::import(&String::from_utf8_lossy(&bytes), switches))
         }
         From::Mailertable { file } => (file, mailertable::import(&read(file)?, &absolute(file))),
+        From::Backlist(args) => return backlist::run(args),
     };
     let name = file.display().to_string();
     let import = import.map_err(|what| Failure::new(exit::DATA, format!("{name}: {what}")))?;

@@ -1,4 +1,5 @@
-//! What call-ahead shows to people and programs: next hops in `/status`, entries in `GET /cache`, and `POST /flush`.
+//! What call-ahead shows to people and programs: next hops in `/status`, entries in `GET /cache`; and what they tell it:
+//! `POST /flush` and `POST /remember`.
 //!
 //! A cache may hold a million entries, and the loop has no time for all of them at once: a page has those of some thousand
 //! places, and says where the next one begins.
@@ -9,7 +10,8 @@ use super::core::Core;
 use super::verdicts::Flush;
 use crate::address;
 use crate::map::Scratch;
-use crate::probe::cache::{Freshness, Hit};
+use crate::probe::backlist;
+use crate::probe::cache::{Evidence, Freshness, Hit, Import};
 use crate::probe::schedule::HopStatus;
 use crate::proto::http;
 
@@ -124,6 +126,38 @@ pub fn flush(core: &mut Core, query: &str) -> Result<Value, &'static str> {
     probing.verdicts.flush(flush);
     log::info!("flushed {what}: {flushed} verdicts of backends are forgotten");
     Ok(json!({ "flushed": flushed }))
+}
+
+/// `POST /remember` with a piece of scam-backscatter's BackList: what becomes of its lines.
+pub fn remember(core: &mut Core, list: &[u8]) -> Value {
+    let Core { probing, directory, now, .. } = core;
+    let Some(probing) = probing else { return json!({ "no_backend": true }) };
+    let epoch = probing.scheduler.epoch(*now);
+    let (mut taken, mut known, mut dead, mut listed, mut foreign) = (0, 0, 0, 0, 0);
+    let (mut faults, mut scratch, mut key) = (Vec::new(), Scratch::default(), Vec::new());
+    let entry = |entry: backlist::Entry<'_>| {
+        let found = directory.snapshot().lookup(entry.key, &mut scratch, &mut ());
+        let count = match found.address {
+            Some((local, domain)) if found.wants_probe() => {
+                key.clear();
+                key.extend_from_slice(local);
+                key.push(b'@');
+                key.extend_from_slice(domain);
+                let cache = probing.scheduler.cache();
+                match cache.import(&key, entry.known, Evidence::default(), entry.learnt, epoch) {
+                    Import::Taken => &mut taken,
+                    Import::Known => &mut known,
+                    Import::Dead => &mut dead,
+                }
+            }
+            Some(_) if found.policy.is_some() => &mut listed,
+            _ => &mut foreign,
+        };
+        *count += 1;
+    };
+    backlist::read(list, epoch, entry, |line, _| faults.push(line));
+    log::debug!("a piece of a BackList: {taken} verdicts taken over, {foreign} of domains that are not ours");
+    json!({ "taken": taken, "known": known, "dead": dead, "listed": listed, "foreign": foreign, "faults": faults })
 }
 
 fn domain(query: &str) -> Result<Option<Vec<u8>>, &'static str> {

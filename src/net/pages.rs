@@ -43,6 +43,7 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
             Ok(value) => (JSON, value.to_string()),
             Err(why) => return refuse(why, out),
         },
+        (Method::Post, "/remember") if control => (JSON, ahead::remember(core, request.body).to_string()),
         // On the control socket only: it names recipients.
         (Method::Get | Method::Head, "/cache") if control => match ahead::page(core, request.query) {
             Ok(value) => (JSON, value.to_string()),

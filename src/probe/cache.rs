@@ -116,6 +116,17 @@ pub struct Hit {
     pub evidence: Evidence,
 }
 
+/// What became of an entry from elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Import {
+    /// It is in.
+    Taken,
+    /// The same or something newer is known.
+    Known,
+    /// It is too old to serve.
+    Dead,
+}
+
 /// After a failed refresh the next one waits so long.
 const RETRY: Duration = Duration::from_secs(60);
 /// No neighbour in the list of use, or no vacant slot.
@@ -268,6 +279,21 @@ impl Cache {
         self.link_first(at);
     }
 
+    /// Takes in what was learnt elsewhere, or some time ago.
+    pub fn import(&mut self, key: &[u8], known: Known, evidence: Evidence, learnt: Epoch, now: Epoch) -> Import {
+        let learnt = learnt.min(now);
+        if !self.is_alive(known, learnt, now) {
+            return Import::Dead;
+        }
+        match self.peek(key, now) {
+            Some(hit) if hit.learnt > learnt || hit.learnt == learnt && hit.known == known => Import::Known,
+            _ => {
+                self.learn(key, known, evidence, learnt);
+                Import::Taken
+            }
+        }
+    }
+
     /// An attempt to learn something newer, which may be in vain.
     pub fn tried(&mut self, key: &[u8], now: Epoch) {
         if let Some(at) = self.index(key) {
@@ -338,7 +364,7 @@ impl Cache {
     }
 
     /// Whether an entry may still serve.
-    pub fn is_alive(&self, known: Known, learnt: Epoch, now: Epoch) -> bool {
+    fn is_alive(&self, known: Known, learnt: Epoch, now: Epoch) -> bool {
         self.freshness(known, learnt, Epoch::default(), now).is_some()
     }
 
@@ -568,6 +594,31 @@ mod tests {
         let mut none = cache(4);
         none.take_in(cache(4));
         assert!(none.is_empty() && none.iter(Epoch(0)).next().is_none());
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_is_as_old_as_it_says() {
+        let mut cache = cache(10);
+        let mut import = |key: &[u8], known, learnt, now| {
+            let done = cache.import(key, known, Evidence::default(), Epoch(learnt), Epoch(now));
+            (done, cache.peek(key, Epoch(now)).map(|hit| (hit.known, hit.learnt.0, hit.freshness)))
+        };
+        let now = 100 * DAY;
+        let yes = |learnt, freshness| Some((Known::Exists, learnt, freshness));
+        assert_eq!(
+            import(b"a@x", Known::Exists, now - 2 * DAY, now),
+            (Import::Taken, yes(now - 2 * DAY, Freshness::Stale))
+        );
+        assert_eq!(import(b"a@x", Known::Exists, now - 9, now), (Import::Taken, yes(now - 9, Freshness::Fresh)));
+        for (known, learnt) in [(Known::Exists, now - 9), (Known::Absent, now - 10)] {
+            assert_eq!(import(b"a@x", known, learnt, now), (Import::Known, yes(now - 9, Freshness::Fresh)));
+        }
+        assert_eq!(
+            import(b"a@x", Known::Absent, now + 5, now),
+            (Import::Taken, Some((Known::Absent, now, Freshness::Fresh)))
+        );
+        assert_eq!(import(b"b@x", Known::Absent, now - HOUR, now), (Import::Dead, None));
+        assert_eq!(import(b"b@x", Known::Exists, now - 40 * DAY, now), (Import::Dead, None));
     }
 
     #[test]

@@ -226,9 +226,17 @@ pub fn encode_status(status: u16, keep_alive: bool, out: &mut Vec<u8>) {
 
 /// Client side: appends a request without a body for `target` (`/reload?force=exchange`), after which the server closes.
 pub fn encode_request(method: &str, target: &str, out: &mut Vec<u8>) {
-    let head =
-        format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    encode_request_with(method, target, b"", out);
+}
+
+/// The same with a body, which should not be longer than [`http_body_bytes`](Limits::http_body_bytes).
+pub fn encode_request_with(method: &str, target: &str, body: &[u8], out: &mut Vec<u8>) {
+    let length = body.len();
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
     out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(body);
 }
 
 /// Client side: status and body of a complete response in `input`, as [`encode`] writes them. `max_body` is what the

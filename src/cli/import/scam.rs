@@ -222,8 +222,8 @@ impl Scam {
             "backerrortempfail" => once(&mut self.tempfail, line, yes(value)?, notes),
             "backlist" => {
                 return Err(format!(
-                    "what is learnt is kept in state_dir; what this list knows is read if it is copied there once, \
-                     before the first start: cp {value} /var/lib/rcptmapd/verdicts"
+                    "what is learnt is kept in state_dir; what this list knows is taken over in a step of its own, once \
+                     rcptmapd runs: rcptmapd import backlist {value}"
                 ));
             }
             "mailertable" => once(&mut self.mailertable, line, value.to_owned(), notes),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Scheduler;
 use crate::probe::backlist;
-use crate::probe::cache::{Cache, Epoch, Evidence, Hit, Known};
+use crate::probe::cache::{Cache, Epoch, Evidence, Hit, Import, Known};
 use crate::probe::classify::Finding;
 use crate::probe::hop::{CatchAll, HopStats};
 use crate::probe::store::{self, Record, Summary, Writer};
@@ -254,11 +254,7 @@ impl Loading {
 
     /// The later line of a file counts, as it was written later; a list in no order may hold an older one there.
     fn learn(&mut self, key: &[u8], known: Known, evidence: Evidence, learnt: Epoch) {
-        let learnt = learnt.min(self.epoch);
-        if !self.cache.is_alive(known, learnt, self.epoch) {
-            self.dead += 1;
-        } else if self.cache.peek(key, self.epoch).is_none_or(|hit| hit.learnt <= learnt) {
-            self.cache.learn(key, known, evidence, learnt);
-        }
+        let done = self.cache.import(key, known, evidence, learnt, self.epoch);
+        self.dead += usize::from(done == Import::Dead);
     }
 }
