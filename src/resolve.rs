@@ -110,7 +110,7 @@ pub trait Prober {
 pub struct Recipient<'a> {
     /// Folded, with its detail.
     pub local: &'a [u8],
-    /// Folded; the domain that was asked for.
+    /// Folded; the domain that was asked for, or whose recipients that one has.
     pub domain: &'a [u8],
     /// What holds for the domain.
     pub policy: &'a Policy,
@@ -291,14 +291,20 @@ impl Directory {
         look: impl FnOnce(&Recipient<'_>) -> T,
     ) -> Option<T> {
         let found = self.snapshot.lookup(address, scratch, &mut ());
-        let (Some((local, domain)), Some(policy)) = (found.address, found.policy) else { return None };
-        found.wants_probe().then(|| look(&Recipient { local, domain, policy, routes: &self.routes }))
+        self.recipient(&found).filter(|_| found.wants_probe()).map(|recipient| look(&recipient))
+    }
+
+    /// What a backend is asked about: the domain that it knows is the main one of an alias. `None`: it is none of ours.
+    pub fn recipient<'a>(&'a self, found: &Found<'a, 'a>) -> Option<Recipient<'a>> {
+        let ((local, asked), policy, number) = (found.address?, found.policy?, found.domain?);
+        let domain = self.snapshot.main_name(number).unwrap_or(asked);
+        Some(Recipient { local, domain, policy, routes: &self.routes })
     }
 
     #[cold]
     fn probed<'a>(&'a self, found: Found<'a, 'a>, prober: &mut impl Prober) -> Option<Found<'a, 'a>> {
-        let (Some((local, domain)), Some(policy)) = (found.address, found.policy) else { return Some(found) };
-        let verdict = prober.verify(&Recipient { local, domain, policy, routes: &self.routes })?;
+        let Some(recipient) = self.recipient(&found) else { return Some(found) };
+        let verdict = prober.verify(&recipient)?;
         Some(found.verified(verdict))
     }
 

@@ -27,7 +27,6 @@ use crate::probe::route::{NextHop, Route};
 use crate::probe::schedule::Target;
 use crate::proto::smtp::Mailbox;
 use crate::reload::Catalog;
-use crate::resolve::Recipient;
 use crate::sys;
 use crate::verdict::Verdict;
 
@@ -94,13 +93,12 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let found = directory.snapshot().lookup(args.address.as_bytes(), &mut scratch, &mut ());
     let style = Style::of_stdout();
     let address = text::printable_text(args.address.as_bytes());
-    let (Some((local, domain)), Some(policy)) = (found.address, found.policy) else {
+    let Some(recipient) = directory.recipient(&found) else {
         let code = if found.verdict == Verdict::Unknown { exit::TEMPORARY } else { exit::NO };
         let verdict = style.bad(found.verdict.name());
         text::print(&format!("{address}\n\nverdict: {verdict}\n  it is none of ours, so nobody is asked\n"))?;
         return Ok(code);
     };
-    let recipient = Recipient { local, domain, policy, routes: directory.routes() };
     let route = recipient.route();
     text::print(&format!(
         "{}\n{}: {route}\n",
@@ -121,7 +119,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     };
     let mut tls = TlsClient::new();
     tls.configure(hop.dialogue.tls == Tls::Required);
-    let plan = Plan { local: local.to_vec(), domain: domain.to_vec(), hop, servers, tls };
+    let plan = Plan { local: recipient.local.to_vec(), domain: recipient.domain.to_vec(), hop, servers, tls };
     let mut last = None;
     for server in plan.servers.servers() {
         for (place, target) in targets(server) {

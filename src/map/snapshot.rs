@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use super::HashKey;
 use super::content::{ANY_DOMAIN, Content};
 use super::found::{Found, Hit, Step, Trace};
-use super::policy::{DomainGroup, Mode, Policy};
+use super::policy::{DomainGroup, Mode, Policy, Verify};
 use super::rule::Entry;
 use super::search::{Decision, Key, Name, Search, temporary};
 use super::table::{DomainNumber, LocalHash};
@@ -144,6 +144,7 @@ impl Snapshot {
             snapshot.declare_domains(groups);
         }
         snapshot.join();
+        snapshot.inherit();
         snapshot
     }
 
@@ -167,6 +168,21 @@ impl Snapshot {
     /// What holds for one of [`Snapshot::domains`].
     pub fn policy(&self, domain: &RelayDomain) -> &Policy {
         &self.policies[domain.policy as usize]
+    }
+
+    /// The name of the domain whose recipients another one has in the end; `None`: its own.
+    pub fn main_name(&self, domain: u32) -> Option<&[u8]> {
+        let mut policy = self.policy(self.domains.get(domain as usize)?);
+        let mut name = None;
+        // The configuration is not to lead in a ring, which a domain file might close.
+        for _ in 0..self.policies.len() {
+            let Some(main) = policy.same_as.as_deref().and_then(|main| Some((main, self.covering(main)?))) else {
+                break;
+            };
+            name = Some(main.0);
+            policy = self.policy(&self.domains[main.1]);
+        }
+        name
     }
 
     /// Keys in all sources, foreign domains included.
@@ -411,6 +427,21 @@ impl Snapshot {
         });
         for (name, policy) in names {
             self.add_domain(name, policy, true);
+        }
+    }
+
+    /// Whoever has the recipients of another domain is verified as they are, unless that is said otherwise.
+    fn inherit(&mut self) {
+        for at in 0..self.domains.len() as u32 {
+            let Some(main) = self.main_name(at).and_then(|main| self.covering(main)) else { continue };
+            let Policy { verify, backend, unavailable_exists, .. } = self.policy(&self.domains[main]).clone();
+            let alias = self.domains[at as usize].policy as usize;
+            let policy = &mut self.policies[alias];
+            if policy.verify == Verify::List {
+                policy.verify = verify;
+            }
+            policy.backend = policy.backend.take().or(backend);
+            policy.unavailable_exists = policy.unavailable_exists.or(unavailable_exists);
         }
     }
 
@@ -702,6 +733,41 @@ mod tests {
         assert_eq!(ask(&snapshot, "nobody@a.example").0, Absent);
         assert_eq!(ask(&snapshot, "anna0@b.example").0, Exists);
         assert_eq!(ask(&snapshot, &format!("anna0@{}a.example", "x.".repeat(11))).0, Exists);
+    }
+
+    #[test]
+    fn an_alias_is_verified_as_its_main_domain_is() {
+        let main = Policy {
+            verify: Verify::ListThenProbe,
+            backend: Some("hub".into()),
+            unavailable_exists: Some(true),
+            ..Policy::default()
+        };
+        let to = |main: &str| Policy { same_as: Some(main.as_bytes().into()), ..Policy::default() };
+        let own = Policy { verify: Verify::Probe, backend: Some("other".into()), ..to("a.example") };
+        let groups = vec![
+            group(&["c.example"], to("b.example")),
+            group(&["b.example"], Policy { subdomains: true, ..to("a.example") }),
+            group(&["a.example"], main),
+            group(&["d.example"], own),
+            group(&["e.example"], Policy::default()),
+        ];
+        let snapshot = snapshot(vec![source(0, &[recipient("anna@a.example")])], groups);
+        let mut scratch = Scratch::default();
+        for (address, backend, name) in [
+            ("x@a.example", Some("hub"), None),
+            ("x@b.example", Some("hub"), Some("a.example")),
+            ("x@sub.b.example", Some("hub"), Some("a.example")),
+            ("x@c.example", Some("hub"), Some("a.example")),
+            ("x@d.example", Some("other"), Some("a.example")),
+            ("x@e.example", None, None),
+            ("anna@c.example", None, Some("a.example")),
+        ] {
+            let found = snapshot.lookup(address.as_bytes(), &mut scratch, &mut ());
+            let asked = found.policy.and_then(|policy| policy.backend.as_deref()).filter(|_| found.wants_probe());
+            assert_eq!(asked, backend, "{address}");
+            assert_eq!(found.domain.and_then(|at| snapshot.main_name(at)), name.map(str::as_bytes), "{address}");
+        }
     }
 
     #[test]

@@ -134,24 +134,20 @@ pub fn remember(core: &mut Core, list: &[u8]) -> Value {
     let Some(probing) = probing else { return json!({ "no_backend": true }) };
     let epoch = probing.scheduler.epoch(*now);
     let (mut taken, mut known, mut dead, mut listed, mut foreign) = (0, 0, 0, 0, 0);
-    let (mut faults, mut scratch, mut key) = (Vec::new(), Scratch::default(), Vec::new());
+    let (mut faults, mut scratch) = (Vec::new(), Scratch::default());
     let entry = |entry: backlist::Entry<'_>| {
         let found = directory.snapshot().lookup(entry.key, &mut scratch, &mut ());
-        let count = match found.address {
-            Some((local, domain)) if found.wants_probe() => {
-                key.clear();
-                key.extend_from_slice(local);
-                key.push(b'@');
-                key.extend_from_slice(domain);
+        let count = match directory.recipient(&found) {
+            Some(recipient) if found.wants_probe() => {
                 let cache = probing.scheduler.cache();
-                match cache.import(&key, entry.known, Evidence::default(), entry.learnt, epoch) {
+                match cache.import(&recipient.key(), entry.known, Evidence::default(), entry.learnt, epoch) {
                     Import::Taken => &mut taken,
                     Import::Known => &mut known,
                     Import::Dead => &mut dead,
                 }
             }
-            Some(_) if found.policy.is_some() => &mut listed,
-            _ => &mut foreign,
+            Some(_) => &mut listed,
+            None => &mut foreign,
         };
         *count += 1;
     };
