@@ -548,6 +548,8 @@ fn status_and_metrics_tell_of_each_next_hop() {
         "rcptmapd_probe_questions_total{next_hop=\"hub\"} 3",
         "rcptmapd_next_hop_up{next_hop=\"hub\"} 1",
         "rcptmapd_verdicts 2",
+        "rcptmapd_verdict_lookups_total{result=\"hit\"} 0",
+        "rcptmapd_verdict_lookups_total{result=\"miss\"} 2",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
     }
@@ -567,6 +569,64 @@ fn status_and_metrics_tell_of_each_next_hop() {
     assert_eq!(hop(&daemon)["blind"], serde_json::json!(["example.org"]));
     let text = command(&daemon, "status", &[]).out;
     assert!(text.contains("it takes every recipient of example.org: its yes proves nothing there"), "{text}");
+}
+
+#[test]
+fn hits_misses_and_whoever_joined_are_counted() {
+    let backend = Backend::start(Manner::Good);
+    let text = config(&backend, "[cache]\nvalid_refresh = \"0s\"\nvalid = \"90s\"\n", "");
+    let daemon = Setup::new().file("list", "listed@example.org\n").config(&text).start();
+    // The backend says nothing until all have asked.
+    let held = backend.manner.lock().expect("no panic");
+    let mut askers: Vec<_> = (0..4).map(|_| daemon.connect()).collect();
+    for stream in &mut askers {
+        stream.write_all(b"21:rcpt anna@example.org,").expect("the daemon reads");
+    }
+    while daemon.status()["cache"]["waiting"] != 4 {
+        assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org");
+    }
+    drop(held);
+    for stream in &mut askers {
+        stream.shutdown(std::net::Shutdown::Write).expect("open");
+        assert_eq!(common::read_to_end(stream), b"19:OK anna@example.org,");
+    }
+    let asked = backend.recipients.load(Ordering::SeqCst);
+    assert_eq!(asked, 2, "anna once, and a made-up address");
+    // A hit, which is due, so that it is asked for again.
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    while backend.recipients.load(Ordering::SeqCst) == asked {
+        thread::yield_now();
+    }
+    let (metrics, stats) = (daemon.http("GET", "/metrics").1, command(&daemon, "stats", &[]).out);
+    for line in [
+        "rcptmapd_verdict_lookups_total{result=\"hit\"} 1",
+        "rcptmapd_verdict_lookups_total{result=\"miss\"} 4",
+        "rcptmapd_verdict_stale_answers_total 0",
+        "rcptmapd_verdict_refreshes_total 1",
+        "rcptmapd_probe_joined_total 3",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+    }
+    for line in ["remembered", "not remembered", "joined a question under way", "asked again in the background"] {
+        assert!(stats.lines().any(|found| found.starts_with(line)), "{line} in {stats}");
+    }
+    assert!(command(&daemon, "status", &[]).out.contains("\n  1 of 5 requests answered out of that\n"));
+}
+
+#[test]
+fn an_older_yes_that_answers_while_the_backend_is_down_is_counted() {
+    let backend = Backend::start(Manner::Closes);
+    let daemon = Setup::new().file("list", "listed@example.org\n").config(&keeping(&backend)).start();
+    daemon.write("BackList", format!("old@example.org valid {}\n", now() - 2 * 86_400));
+    let file = daemon.path("BackList").display().to_string();
+    assert_eq!(command_of(&daemon, &["import", "backlist"], &[&file]).code, Some(0));
+    assert_eq!(daemon.query("old@example.org"), "OK old@example.org");
+    assert!(daemon.query("nobody@example.org").starts_with("TEMP "));
+    let cache = daemon.stats()["cache"].clone();
+    assert_eq!((&cache["misses"], &cache["stale_answers"], &cache["hits"]), (&2.into(), &1.into(), &0.into()));
+    assert!(daemon.http("GET", "/metrics").1.contains("\nrcptmapd_verdict_stale_answers_total 1\n"));
+    let status = command(&daemon, "status", &[]).out;
+    assert!(status.contains("\n  1 by an older \"exists\", as nothing newer was to be had\n"), "{status}");
 }
 
 #[test]

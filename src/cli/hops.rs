@@ -34,8 +34,12 @@ pub struct Remembered {
     entries: usize,
     memory_bytes: u64,
     waiting: usize,
+    hits: u64,
+    misses: u64,
+    stale_answers: u64,
     file: Option<String>,
     file_error: Option<String>,
+    file_is_being_read: bool,
 }
 
 /// Domains that are named on a line.
@@ -62,6 +66,18 @@ pub fn show(hops: &[NextHop], remembered: Option<&Remembered>, style: Style, out
     let file = remembered.file.as_ref().map_or_else(|| "memory only".to_owned(), |file| format!("kept in {file}"));
     let (entries, size) = (text::count(remembered.entries, "verdict"), text::size(remembered.memory_bytes));
     let _ = writeln!(out, "\n{entries} remembered ({size}), {file}{waiting}");
+    let asked = remembered.hits + remembered.misses;
+    if asked > 0 {
+        let (hits, asked) = (text::number(remembered.hits), text::count(asked as usize, "request"));
+        let _ = writeln!(out, "  {hits} of {asked} answered out of that");
+    }
+    if remembered.stale_answers > 0 {
+        let many = text::number(remembered.stale_answers);
+        let _ = writeln!(out, "  {many} by an older \"exists\", as nothing newer was to be had");
+    }
+    if remembered.file_is_being_read {
+        let _ = writeln!(out, "  the file is still being read");
+    }
     if let Some(error) = &remembered.file_error {
         let _ = writeln!(out, "{} {error}", style.bad("not saved:"));
     }

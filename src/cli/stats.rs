@@ -44,10 +44,22 @@ struct Counters {
     uptime_seconds: u64,
     requests: BTreeMap<String, BTreeMap<String, u64>>,
     spared: u64,
+    cache: Option<Cache>,
     sessions: Sessions,
     reloads: u64,
     reload_failures: u64,
     log_lines_dropped: u64,
+}
+
+/// What call-ahead remembers; `None` without a backend.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Cache {
+    hits: u64,
+    misses: u64,
+    joined: u64,
+    stale_answers: u64,
+    refreshes: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -95,6 +107,24 @@ impl Counters {
         if self.spared > 0 {
             let _ =
                 writeln!(out, "{} would have been refused, but mode is \"warn\" or \"off\"", text::number(self.spared));
+        }
+        if let Some(cache) = &self.cache {
+            let _ = writeln!(out, "\n{}", style.head("CALL-AHEAD"));
+            let mut table = Table::new(&[1]);
+            table.row(["remembered".to_owned(), text::number(cache.hits)]);
+            table.row(["not remembered".to_owned(), text::number(cache.misses)]);
+            for (what, count) in [
+                ("joined a question under way", cache.joined),
+                ("answered by an older \"exists\"", cache.stale_answers),
+                ("asked again in the background", cache.refreshes),
+            ] {
+                if count > 0 {
+                    table.row([what.to_owned(), text::number(count)]);
+                }
+            }
+            table.lines(0).iter().for_each(|line| {
+                let _ = writeln!(out, "{line}");
+            });
         }
         let sessions = &self.sessions;
         let _ = writeln!(out, "\n{}", style.head("SESSIONS"));
@@ -148,6 +178,7 @@ mod tests {
             },
             "sessions": {"open": 1, "accepted": 9, "ended": {"finished": 7, "reset": 0, "idle": 1}, "turned_away": 2},
             "reloads": 3, "reload_failures": 0, "spared": 4,
+            "cache": {"hits": 1_000, "misses": 20, "stale_answers": 3, "refreshes": 0},
         });
         assert_eq!(
             Counters::of(&value).expect("counters").text(Style::default()),
@@ -159,6 +190,11 @@ mod tests {
              milter          2       0          0      2\n\
              all         1,005      20          1  1,026\n\
              4 would have been refused, but mode is \"warn\" or \"off\"\n\
+             \n\
+             CALL-AHEAD\n\
+             remembered                     1,000\n\
+             not remembered                    20\n\
+             answered by an older \"exists\"      3\n\
              \n\
              SESSIONS\n\
              open                    1\n\

@@ -12,7 +12,7 @@ use crate::address;
 use crate::map::Scratch;
 use crate::probe::backlist;
 use crate::probe::cache::{Evidence, Freshness, Hit, Import};
-use crate::probe::schedule::HopStatus;
+use crate::probe::schedule::{AskStats, HopStatus};
 use crate::proto::http;
 
 /// Places of the cache that a page has a look at.
@@ -60,8 +60,14 @@ pub fn state(hop: &HopStatus) -> &'static str {
 pub fn cache(core: &Core) -> Value {
     let Some(probing) = &core.probing else { return Value::Null };
     let cache = probing.scheduler.known();
+    let AskStats { hits, misses, joined, stale, refreshes } = probing.scheduler.ask_stats();
     json!({
         "entries": cache.len(),
+        "hits": hits,
+        "misses": misses,
+        "joined": joined,
+        "stale_answers": stale,
+        "refreshes": refreshes,
         "evicted": cache.evicted(),
         "memory_bytes": cache.heap_bytes(),
         "waiting": probing.scheduler.waiting(),

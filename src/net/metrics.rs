@@ -150,6 +150,19 @@ fn call_ahead(core: &Core, registry: &mut Registry) {
     let cache = scheduler.known();
     gauge(registry, "verdicts", "What next hops said, as far as it is remembered", cache.len() as u64);
     gauge(registry, "verdicts_bytes", "Memory that this takes, without the addresses", cache.heap_bytes() as u64);
+    let asked = scheduler.ask_stats();
+    let lookups = Family::<Labels, Counter>::default();
+    for (result, count) in [("hit", asked.hits), ("miss", asked.misses)] {
+        lookups.get_or_create(&vec![("result", result.to_owned())]).inc_by(count);
+    }
+    registry.register(
+        "verdict_lookups",
+        "Requests that needed a next hop's word, by whether it was remembered",
+        lookups,
+    );
+    counter(registry, "verdict_stale_answers", "Misses that an older \"exists\" has answered", asked.stale);
+    counter(registry, "verdict_refreshes", "Hits that were asked for again in the background", asked.refreshes);
+    counter(registry, "probe_joined", "Misses that joined a question that was under way", asked.joined);
     counter(registry, "verdicts_evicted", "Remembered verdicts that made room for others", cache.evicted());
     gauge(registry, "probe_waiting", "Requests that wait for a next hop", scheduler.waiting() as u64);
 }

@@ -201,6 +201,7 @@ pub fn stats(core: &Core) -> Value {
         "spared_by_domain": core.spared.domains().map(|(name, count)| {
             (String::from_utf8_lossy(name).into_owned(), count.into())
         }).collect::<serde_json::Map<String, Value>>(),
+        "cache": ahead::cache(core),
         "skipped": super::report::skipped(core),
         "discarded": stats.discarded,
         "sessions": {

@@ -170,6 +170,21 @@ pub struct Answer {
     pub finding: Option<Arc<Finding>>,
 }
 
+/// How requests were answered, over all next hops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskStats {
+    /// Out of the cache.
+    pub hits: u64,
+    /// By asking, or not at all: the cache had nothing that answers.
+    pub misses: u64,
+    /// Of the misses, those that joined a question that was under way.
+    pub joined: u64,
+    /// Of the misses, those that an older "exists" has answered, as nothing newer was to be had.
+    pub stale: u64,
+    /// Hits for which the next hop was asked again in the background.
+    pub refreshes: u64,
+}
+
 /// A question.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -276,6 +291,7 @@ pub struct Scheduler {
     commands: VecDeque<Command>,
     /// One moment by both clocks.
     clock: (Instant, Epoch),
+    stats: AskStats,
 }
 
 impl Scheduler {
@@ -297,12 +313,18 @@ impl Scheduler {
             wakes: BTreeSet::new(),
             commands: VecDeque::new(),
             clock: (now, epoch),
+            stats: AskStats::default(),
         }
     }
 
     /// Says what time it is by the calendar, now and then: the clock may have been set.
     pub fn set_clock(&mut self, now: Instant, epoch: Epoch) {
         self.clock = (now, epoch);
+    }
+
+    /// How requests were answered so far.
+    pub fn ask_stats(&self) -> AskStats {
+        self.stats
     }
 
     /// The time by the calendar.
@@ -385,11 +407,13 @@ impl Scheduler {
         let epoch = self.epoch(now);
         let hit = self.cache.find(question.key, epoch);
         if let Some(hit) = hit.filter(|hit| hit.freshness != Freshness::Stale) {
+            self.stats.hits += 1;
             if hit.freshness == Freshness::Due {
                 self.refresh(question, now);
             }
             return Some(Answer { verdict: hit.known.verdict(), basis: Basis::Cache, hit: Some(hit), finding: None });
         }
+        self.stats.misses += 1;
         let Some(hop) = self.hop_ref(question.hop) else {
             return Some(self.fallback(question.key, &failure(Cause::Unconfigured), None, now));
         };
@@ -398,6 +422,7 @@ impl Scheduler {
             if self.tickets.len() >= self.limits.tickets {
                 return Some(self.fallback(question.key, &failure(Cause::Full), None, now));
             }
+            self.stats.joined += 1;
             self.join(id, Waiter { ticket, deadline, unavailable }, now);
             self.work(question.hop, now);
             return None;
@@ -488,6 +513,7 @@ impl Scheduler {
             if let Some(hop) = self.hop_mut(question.hop) {
                 hop.background.push_back(id);
             }
+            self.stats.refreshes += 1;
             self.work(question.hop, now);
         }
     }
@@ -533,11 +559,14 @@ impl Scheduler {
     }
 
     /// What can be said without the next hop.
-    fn fallback(&self, key: &[u8], why: &Arc<Finding>, policy: Option<Unavailable>, now: Instant) -> Answer {
+    fn fallback(&mut self, key: &[u8], why: &Arc<Finding>, policy: Option<Unavailable>, now: Instant) -> Answer {
         let finding = Some(why.clone());
         let hit = self.cache.peek(key, self.epoch(now)).filter(|hit| hit.known.verdict() == Verdict::Exists);
         let (verdict, basis) = match (hit, policy) {
-            (Some(_), _) => (Verdict::Exists, Basis::Stale),
+            (Some(_), _) => {
+                self.stats.stale += 1;
+                (Verdict::Exists, Basis::Stale)
+            }
             (None, Some(Unavailable::Accept)) => (Verdict::Exists, Basis::Unavailable),
             (None, Some(Unavailable::Tempfail)) => (Verdict::Unknown, Basis::Unavailable),
             (None, None) => (Verdict::Unknown, Basis::Nothing),
