@@ -188,6 +188,90 @@ mod backends {
         assert_eq!(ask("anna"), (words.accepted)(&at("anna")));
     }
 
+    /// Mail past RCPT: for who exists it arrives; for who doesn't there is none, no bounce either; while the backend is down
+    /// it is put off, or taken and kept where that is wished for.
+    fn mail_goes_through(wiring: Wiring, kind: Kind) {
+        let Some(packages) = kind.packages().root() else { return };
+        let Some(mut world) = World::start_before(wiring, Unix, Some(kind)) else { return };
+        let mut backend = Backend::start(kind, &packages);
+        world.files.configure(&kind.configuration());
+        world.start_daemon();
+        let words = world.words;
+        let at = |name: &str| format!("{name}@{DOMAIN}");
+        let ask = |name: &str| Session::open().rcpt(&at(name));
+        let send = |name: &str, subject: &str| {
+            let mut session = Session::open();
+            assert_eq!(session.rcpt(&at(name)), (words.accepted)(&at(name)));
+            assert_eq!(session.rcpt(&at("nobody")), (words.refused)(&at("nobody")));
+            let reply = session.send(&format!("Subject: {subject}\r\n\r\ntext"));
+            assert!(reply.starts_with("250"), "{reply}");
+        };
+        let has = |backend: &Backend, subjects: &[&str]| {
+            let mail = backend.mail();
+            mail.len() == subjects.len()
+                && subjects.iter().all(|subject| mail.iter().any(|m| m.contains(&format!("Subject: {subject}\n"))))
+        };
+
+        send("anna", "one");
+        assert_eq!(ask("nemo"), (words.refused)(&at("nemo")));
+        poll_until("the mail arrives", || has(&backend, &["one"]) && world.queued() == 0);
+
+        backend.stop();
+        assert_eq!(ask("bert"), (words.no_list)(&at("bert")), "nobody can tell");
+        assert_eq!(world.queued(), 0);
+        backend.start_again();
+        poll_until("the backend is asked again", || ask("bert") == (words.accepted)(&at("bert")));
+        send("bert", "two");
+        poll_until("the mail arrives", || has(&backend, &["one", "two"]) && world.queued() == 0);
+
+        backend.stop();
+        world.stop_daemon();
+        // The last section is the backend's.
+        world.files.configure("unavailable = \"accept\"\n");
+        world.start_daemon();
+        let mut session = Session::open();
+        assert_eq!(session.rcpt(&at("cora")), (words.accepted)(&at("cora")));
+        assert!(session.send("Subject: three\r\n\r\ntext").starts_with("250"));
+        poll_until("the mail is kept", || world.queued() > 0);
+        backend.start_again();
+        poll_until("the mail arrives", || {
+            world.flush_queue();
+            has(&backend, &["one", "two", "three"]) && world.queued() == 0
+        });
+        poll_until("the backend is asked again", || ask("nemo") == (words.refused)(&at("nemo")));
+        assert!(!world.has_bounced());
+    }
+
+    #[test]
+    fn mail_through_postfix_to_dovecot() {
+        mail_goes_through(Wiring::PostfixRelayRecipients, Kind::Dovecot);
+    }
+
+    #[test]
+    fn mail_through_postfix_to_exim() {
+        mail_goes_through(Wiring::PostfixRelayRecipients, Kind::Exim);
+    }
+
+    #[test]
+    fn mail_through_exim_to_postfix() {
+        mail_goes_through(Wiring::EximLine, Kind::Postfix);
+    }
+
+    #[test]
+    fn mail_through_exim_to_dovecot() {
+        mail_goes_through(Wiring::EximLine, Kind::Dovecot);
+    }
+
+    #[test]
+    fn mail_through_sendmail_to_postfix() {
+        mail_goes_through(Wiring::SendmailRuleSet, Kind::Postfix);
+    }
+
+    #[test]
+    fn mail_through_sendmail_to_exim() {
+        mail_goes_through(Wiring::SendmailMilter, Kind::Exim);
+    }
+
     #[test]
     fn postfix_virtual_mailboxes() {
         behind_postfix(Kind::Postfix);

@@ -1,7 +1,7 @@
 //! Real mailbox servers as backends: who exists is known to them alone, and the daemon asks.
 //!
-//! They listen on an address of their own, beside the gateway's. Each can be stopped, at once and without a good-bye,
-//! and started again.
+//! They listen on an address of their own, beside the gateway's, and deliver into maildirs. Each can be stopped, at once
+//! and without a good-bye, and started again.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Read};
@@ -12,16 +12,18 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use super::packages::{DOVECOT, DOVECOT_ID, EXIM, POSTFIX, Packages};
+use super::packages::{DOVECOT, DOVECOT_ID, EXIM, EXIM_ID, POSTFIX, Packages};
 use super::sandbox::{Root, Sandbox};
 use super::{exim, poll_until, postfix};
 
 /// Where all of them listen: a second host, as it were.
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// The domain whose mailboxes they have; the gateway relays for it, since it does for example.com.
 pub const DOMAIN: &str = "store.example.com";
 /// The mailboxes.
 const MAILBOXES: [&str; 3] = ["anna", "bert", "cora"];
+/// Debian's account `mail`.
+const MAIL_ID: u32 = 8;
 
 /// A program that has mailboxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,8 @@ impl Kind {
         }
     }
 
-    fn address(self) -> SocketAddr {
+    /// Where it listens.
+    pub fn address(self) -> SocketAddr {
         SocketAddr::from((ADDRESS, if self == Kind::Dovecot { 24 } else { 25 }))
     }
 
@@ -68,13 +71,23 @@ impl Kind {
 
     /// Writes its files below `dir`, and mounts them.
     fn lay_out(self, root: &mut Root, packages: &Path, dir: &Path) -> io::Result<()> {
+        let mail = dir.join("mail");
+        fs::create_dir(&mail)?;
+        let owner = if self == Kind::Exim { EXIM_ID } else { MAIL_ID };
+        chown(&mail, Some(owner), Some(owner))?;
+        root.mount(&mail, "/tmp/mail");
         match self {
             Kind::Postfix => {
                 let sockets = dir.join("sockets");
                 fs::create_dir(&sockets)?;
-                let mailboxes: Vec<String> = MAILBOXES.iter().map(|name| format!("{name}@{DOMAIN}=x")).collect();
+                let mailboxes: Vec<String> = MAILBOXES.iter().map(|name| format!("{name}@{DOMAIN}={name}/")).collect();
                 let settings = format!(
-                    "virtual_mailbox_domains = {DOMAIN}\n\
+                    "myhostname = {DOMAIN}\n\
+                     virtual_mailbox_domains = {DOMAIN}\n\
+                     virtual_mailbox_base = /tmp/mail\n\
+                     virtual_uid_maps = static:{MAIL_ID}\n\
+                     virtual_gid_maps = static:{MAIL_ID}\n\
+                     virtual_minimum_uid = {MAIL_ID}\n\
                      virtual_mailbox_maps = inline:{{ {} }}\n",
                     mailboxes.join(", ")
                 );
@@ -161,11 +174,31 @@ impl Backend {
         poll_until("the backend is gone", || TcpStream::connect(self.kind.address()).is_err());
     }
 
+    /// The messages in its mailboxes.
+    pub fn mail(&self) -> Vec<String> {
+        messages(&self.dir.path().join("mail"))
+    }
+
     fn greets(&self) -> io::Result<bool> {
         let mut code = [0; 3];
         TcpStream::connect(self.kind.address())?.read_exact(&mut code)?;
         Ok(&code == b"220")
     }
+}
+
+/// What lies in the maildirs below a folder.
+fn messages(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    // A message may be on its way from one folder to another.
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(messages(&path));
+        } else if path.parent().is_some_and(|folder| folder.ends_with("new") || folder.ends_with("cur")) {
+            found.extend(fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    found
 }
 
 impl Drop for Backend {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::chown;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub const COMMAND: &[&str] = &["/usr/sbin/exim4", "-bdf"];
 const CONFIGURATION: &str = "\
 .include /etc/exim4/exim4.conf.localmacros
 primary_hostname = gateway.example.net
-domainlist relay_to_domains = example.com
+domainlist relay_to_domains = example.com : store.example.com
 local_interfaces = 127.0.0.1
 daemon_smtp_ports = 25
 log_file_path = syslog
@@ -26,6 +26,7 @@ host_lookup =
 rfc1413_hosts =
 tls_advertise_hosts =
 keep_environment =
+deliver_drop_privilege = true
 acl_smtp_rcpt = acl_check_rcpt
 
 begin acl
@@ -39,7 +40,8 @@ acl_check_rcpt:
   accept
 ";
 
-/// As a mailbox server: it verifies recipients by its router, and drops what it gets.
+/// As a mailbox server: it verifies recipients by its router, and delivers into maildirs. It runs as its own user only:
+/// its program has lost its set-uid bit when the package was unpacked.
 fn store_configuration(address: Ipv4Addr, domain: &str, mailboxes: &[&str]) -> String {
     format!(
         "\
@@ -52,6 +54,7 @@ host_lookup =
 rfc1413_hosts =
 tls_advertise_hosts =
 keep_environment =
+deliver_drop_privilege = true
 acl_smtp_rcpt = acl_check_rcpt
 
 begin acl
@@ -65,10 +68,19 @@ acl_check_rcpt:
 begin routers
 
 mailboxes:
-  driver = redirect
+  driver = accept
   domains = +local_domains
   local_parts = {}
-  data = :blackhole:
+  transport = maildir
+
+begin transports
+
+maildir:
+  driver = appendfile
+  directory = /tmp/mail/$local_part_data
+  maildir_format
+  create_directory
+  delivery_date_add
 ",
         mailboxes.join(" : ")
     )
@@ -89,11 +101,43 @@ pub fn lay_out_store(
     spool(root, dir)
 }
 
-/// Writes configuration and spool below `dir`, and mounts them.
-pub fn lay_out(root: &mut Root, dir: &Path, macros: &str, acl: &str) -> io::Result<()> {
+/// Settings of a gateway that passes the mail of `domain` on.
+pub fn route(domain: &str, to: SocketAddr, lmtp: bool) -> String {
+    format!(
+        "\
+begin routers
+
+store:
+  driver = manualroute
+  domains = {domain}
+  route_list = * {}
+  self = send
+  transport = store
+
+begin transports
+
+store:
+  driver = smtp
+  port = {}
+  protocol = {}
+  allow_localhost
+  hosts_avoid_tls = *
+
+begin retry
+
+* * F,1h,1m
+",
+        to.ip(),
+        to.port(),
+        if lmtp { "lmtp" } else { "smtp" }
+    )
+}
+
+/// Writes configuration and spool below `dir`, and mounts them. `route` is what [`route`] makes, or nothing.
+pub fn lay_out(root: &mut Root, dir: &Path, macros: &str, acl: &str, route: &str) -> io::Result<()> {
     let etc = dir.join("exim4");
     fs::create_dir(&etc)?;
-    fs::write(etc.join("exim4.conf"), CONFIGURATION)?;
+    fs::write(etc.join("exim4.conf"), format!("{CONFIGURATION}\n{route}"))?;
     fs::write(etc.join("exim4.conf.localmacros"), macros)?;
     fs::write(etc.join("rcptmapd.acl"), acl)?;
     root.mount(&etc, "/etc/exim4");

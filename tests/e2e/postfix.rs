@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::time::SystemTime;
@@ -89,6 +90,12 @@ pub fn lay_out(root: &mut Root, packages: &Path, dir: &Path, sockets: &Path, sni
     chown(&data, Some(POSTFIX_ID), Some(POSTFIX_ID))?;
     root.mount(&data, "/var/lib/postfix");
     Ok(())
+}
+
+/// Settings of a gateway that passes the mail of `domain` on.
+pub fn route(domain: &str, to: SocketAddr, lmtp: bool) -> String {
+    let service = if lmtp { "lmtp:inet" } else { "smtp" };
+    format!("transport_maps = inline:{{ {domain}={service}:[{}]:{} }}\n", to.ip(), to.port())
 }
 
 /// The value of `name` in a snippet.

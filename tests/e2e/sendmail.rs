@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -41,13 +42,18 @@ pub enum Place {
     AfterMailers,
 }
 
-/// Writes configuration and queue below `dir`, and mounts them.
-pub fn lay_out(root: &mut Root, dir: &Path, snippet: &str, place: Place) -> io::Result<()> {
+/// Lines of sendmail.mc for a gateway that passes all mail on.
+pub fn route(to: SocketAddr) -> String {
+    format!("define(`SMART_HOST', `relay:[{}]')dnl\n", to.ip())
+}
+
+/// Writes configuration and queue below `dir`, and mounts them. `route` is what [`route`] makes, or nothing.
+pub fn lay_out(root: &mut Root, dir: &Path, snippet: &str, place: Place, route: &str) -> io::Result<()> {
     let etc = dir.join("mail");
     fs::create_dir(&etc)?;
     let configuration = match place {
-        Place::BeforeMailers => [BEFORE, snippet, MAILERS].concat(),
-        Place::AfterMailers => [BEFORE, MAILERS, snippet].concat(),
+        Place::BeforeMailers => [BEFORE, route, snippet, MAILERS].concat(),
+        Place::AfterMailers => [BEFORE, route, MAILERS, snippet].concat(),
     };
     fs::write(etc.join("sendmail.mc"), configuration)?;
     fs::write(etc.join("service.switch"), "hosts files\naliases files\n")?;

@@ -8,6 +8,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
+use super::backends::{DOMAIN, Kind};
 use super::daemon::{Daemon, Files, start_daemon};
 use super::network::Network;
 use super::packages::{EXIM, POSTFIX, Packages, SENDMAIL};
@@ -62,6 +63,35 @@ impl Wiring {
         }
     }
 
+    /// What the MTA must be told to pass mail on to a backend; this is no business of the snippets.
+    fn route(self, store: Kind) -> String {
+        let (to, lmtp) = (store.address(), store == Kind::Dovecot);
+        match self.packages().name {
+            "postfix" => postfix::route(DOMAIN, to, lmtp),
+            "exim" => exim::route(DOMAIN, to, lmtp),
+            _ => sendmail::route(to),
+        }
+    }
+
+    /// The folders of its queue, below that of the MTA.
+    fn queues(self) -> &'static [&'static str] {
+        match self.packages().name {
+            "postfix" => &["queue/maildrop", "queue/incoming", "queue/active", "queue/deferred", "queue/corrupt"],
+            "exim" => &["_var_spool_exim4/input"],
+            _ => &["mqueue"],
+        }
+    }
+
+    /// Has it try all that is in its queue again.
+    fn flush(self) -> &'static [&'static str] {
+        match self.packages().name {
+            "postfix" => &["/usr/sbin/postqueue", "-f"],
+            "exim" => &["/usr/sbin/exim4", "-qff"],
+            // -v: in the foreground, else it would end with its parent.
+            _ => &["/usr/libexec/sendmail/sendmail", "-C/etc/mail/sendmail.cf", "-v", "-q"],
+        }
+    }
+
     fn command(self) -> &'static [&'static str] {
         match self.packages().name {
             "postfix" => postfix::COMMAND,
@@ -78,32 +108,47 @@ impl Wiring {
         packages: &Path,
         dir: &Path,
         sockets: &Path,
+        store: Option<Kind>,
     ) -> io::Result<()> {
         let for_endpoint = |name| snippet::read_for(name, endpoint);
+        let route = store.map_or_else(String::new, |store| self.route(store));
         match self {
             Wiring::PostfixRelayRecipients => {
-                postfix::lay_out(root, packages, dir, sockets, &for_endpoint("postfix/relay-recipients.cf"))
+                let snippet = for_endpoint("postfix/relay-recipients.cf") + &route;
+                postfix::lay_out(root, packages, dir, sockets, &snippet)
             }
             Wiring::PostfixCheckAccess => {
                 postfix::lay_out(root, packages, dir, sockets, &for_endpoint("postfix/check-recipient-access.cf"))
             }
-            Wiring::EximLine => {
-                exim::lay_out(root, dir, &for_endpoint("exim/macros.conf"), &snippet::read("exim/acl-line.conf"))
-            }
-            Wiring::EximNetstring => {
-                exim::lay_out(root, dir, &for_endpoint("exim/macros.conf"), &snippet::read("exim/acl-netstring.conf"))
-            }
+            Wiring::EximLine => exim::lay_out(
+                root,
+                dir,
+                &for_endpoint("exim/macros.conf"),
+                &snippet::read("exim/acl-line.conf"),
+                &route,
+            ),
+            Wiring::EximNetstring => exim::lay_out(
+                root,
+                dir,
+                &for_endpoint("exim/macros.conf"),
+                &snippet::read("exim/acl-netstring.conf"),
+                &route,
+            ),
             Wiring::SendmailRuleSet => {
-                sendmail::lay_out(root, dir, &for_endpoint("sendmail/local-check-rcpt.mc"), Place::AfterMailers)
+                sendmail::lay_out(root, dir, &for_endpoint("sendmail/local-check-rcpt.mc"), Place::AfterMailers, &route)
             }
             Wiring::SendmailAccess => {
-                sendmail::lay_out(root, dir, &for_endpoint("sendmail/access-db.mc"), Place::BeforeMailers)
+                sendmail::lay_out(root, dir, &for_endpoint("sendmail/access-db.mc"), Place::BeforeMailers, &route)
             }
-            Wiring::SendmailClient => {
-                sendmail::lay_out(root, dir, &for_endpoint("sendmail/local-check-rcpt-client.mc"), Place::AfterMailers)
-            }
+            Wiring::SendmailClient => sendmail::lay_out(
+                root,
+                dir,
+                &for_endpoint("sendmail/local-check-rcpt-client.mc"),
+                Place::AfterMailers,
+                &route,
+            ),
             Wiring::SendmailMilter => {
-                sendmail::lay_out(root, dir, &for_endpoint("sendmail/milter.mc"), Place::BeforeMailers)
+                sendmail::lay_out(root, dir, &for_endpoint("sendmail/milter.mc"), Place::BeforeMailers, &route)
             }
             Wiring::PostfixMilter => postfix::lay_out(root, packages, dir, sockets, &for_endpoint("postfix/milter.cf")),
             Wiring::PostfixPolicy => postfix::lay_out(root, packages, dir, sockets, &for_endpoint("postfix/policy.cf")),
@@ -119,7 +164,7 @@ impl Wiring {
                     .expect("the snippet tells how to name the client");
                 assert!(acl.contains(&format!("{plain}{{5s}}")), "{plain} is what the snippet has");
                 let acl = acl.replace(&format!("{plain}{{5s}}"), &format!("{with_client}{{5s}}"));
-                exim::lay_out(root, dir, &for_endpoint("exim/macros.conf"), &acl)
+                exim::lay_out(root, dir, &for_endpoint("exim/macros.conf"), &acl, &route)
             }
         }
     }
@@ -146,6 +191,7 @@ impl Wiring {
 
 /// Everything of one test; fields are dropped in this order.
 pub struct World {
+    wiring: Wiring,
     mta: Sandbox,
     daemon: Option<Daemon>,
     /// What SMTP clients get to see.
@@ -162,6 +208,11 @@ pub struct World {
 impl World {
     /// Starts the MTA, not the daemon; `None` where MTAs can't be run and need not be.
     pub fn start(wiring: Wiring, endpoint: Endpoint) -> Option<World> {
+        World::start_before(wiring, endpoint, None)
+    }
+
+    /// The same with an MTA that passes mail on to `store`.
+    pub fn start_before(wiring: Wiring, endpoint: Endpoint, store: Option<Kind>) -> Option<World> {
         let packages = wiring.packages().root()?;
         let dir = TempDir::with_prefix("rcptmapd-mta-").expect("a temporary folder is to be had");
         // sendmail refuses sockets below folders that others may write to, and servers have users of their own.
@@ -175,11 +226,12 @@ impl World {
         fs::create_dir(&mta).expect("the folder is ours");
         let sockets = files.sockets();
         wiring
-            .lay_out(endpoint, &mut root, &packages, &mta, &sockets)
+            .lay_out(endpoint, &mut root, &packages, &mta, &sockets, store)
             .unwrap_or_else(|error| panic!("{wiring:?}: {error}"));
 
         let mta = root.start(wiring.command(), &mta).expect("unshare is on every system");
-        let mut world = World { mta, daemon: None, words: wiring.words(endpoint), files, root, dir, _network: network };
+        let mut world =
+            World { wiring, mta, daemon: None, words: wiring.words(endpoint), files, root, dir, _network: network };
         poll_until("the MTA greets", || {
             assert!(!world.mta.ended(), "{wiring:?}: the MTA ended at once");
             Session::connect(STRANGER).is_ok()
@@ -207,6 +259,27 @@ impl World {
     /// The running daemon.
     pub fn daemon(&mut self) -> &mut Daemon {
         self.daemon.as_mut().expect("the daemon is running")
+    }
+
+    /// Messages in the MTA's queue, or files of such.
+    pub fn queued(&self) -> usize {
+        fn files(folder: &Path) -> usize {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+        }
+        self.wiring.queues().iter().map(|queue| files(&self.dir.path().join("mta").join(queue))).sum()
+    }
+
+    /// Has the MTA try all that is in its queue again.
+    pub fn flush_queue(&self) {
+        let done = self.root.run(self.wiring.flush()).expect("unshare is on every system");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// Whether the MTA has had mail from the null sender: a bounce, made or passed on.
+    pub fn has_bounced(&self) -> bool {
+        let said = self.mta.said();
+        said.contains("from=<>") || said.contains("<= <>")
     }
 
     fn daemon_dir(&self) -> PathBuf {
