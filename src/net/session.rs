@@ -71,6 +71,8 @@ pub struct Session {
     readable: bool,
     /// The peer has closed its side; read to the end.
     peer_closed: bool,
+    /// The peer takes nothing any more either. Over TCP that shows only when something is written.
+    gone: bool,
     /// Read to the end.
     eof: bool,
     /// `input` holds whole requests.
@@ -115,6 +117,7 @@ impl Session {
             sent: 0,
             readable: true,
             peer_closed: false,
+            gone: false,
             eof: false,
             backlog: false,
             closing: false,
@@ -185,6 +188,7 @@ impl Session {
     pub fn handle_event(&mut self, event: &mio::event::Event) {
         self.readable |= event.is_readable();
         self.peer_closed |= event.is_read_closed();
+        self.gone |= event.is_write_closed() || event.is_error();
     }
 
     /// Looks whether there are bytes to read, event or not: the last look before the server stops.
@@ -221,6 +225,7 @@ impl Session {
         match self.phase {
             Phase::Linger => return self.linger(buffers),
             Phase::Order(_) => return Ok(Turn::Wait),
+            Phase::Probe if self.gone => return Ok(Turn::Close(Ended::Reset)),
             Phase::Probe if self.found.is_none() => return Ok(Turn::Wait),
             Phase::Probe => self.enter(Phase::Request, core.now),
             _ if self.closing => return self.finish(core.now),
@@ -268,6 +273,9 @@ impl Session {
             if !written {
                 self.enter(Phase::Output, core.now);
                 return Ok(Turn::Wait);
+            }
+            if advance.next == Next::Probe && self.gone {
+                return Ok(Turn::Close(Ended::Reset));
             }
             if advance.next == Next::Probe {
                 self.enter(Phase::Probe, core.now);
