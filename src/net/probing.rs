@@ -50,8 +50,21 @@ pub struct Probing {
     resolver: Resolver,
     tls: Client,
     ways: Ways,
+    sweep: Option<Sweep>,
     key: Vec<u8>,
 }
+
+/// Dropping what the cache holds about addresses that the lists settle now. They are not asked for there any more, so
+/// it need not be done at once: that would take 0.3 s for a million entries.
+struct Sweep {
+    directory: Arc<Directory>,
+    /// The next place of the cache.
+    from: usize,
+    began: Instant,
+}
+
+/// Places of the cache that are swept in a turn: 0.1 ms.
+const PLACES_PER_TURN: usize = 256;
 
 struct Connection {
     link: LinkId,
@@ -85,6 +98,7 @@ impl Probing {
             resolver: Resolver::start(wake)?,
             tls: Client::new(),
             ways: Ways::default(),
+            sweep: None,
             key: Vec::new(),
         })
     }
@@ -114,7 +128,7 @@ impl Probing {
             }
         }
         self.scheduler.retain_hops(|name| names.iter().any(|kept| **kept == *name), now);
-        self.forget_outdated(directory);
+        self.forget_outdated(directory, now);
         self.verdicts.configure(config);
         let (directory, mut scratch) = (Arc::clone(directory), Scratch::default());
         let keep = move |key: &[u8]| directory.snapshot().lookup(key, &mut scratch, &mut ()).wants_probe();
@@ -128,17 +142,39 @@ impl Probing {
         self.verdicts.finish(&mut self.scheduler, now);
     }
 
-    /// Drops what the cache holds about addresses that the lists settle now, and about those that somebody else is asked
-    /// for now.
-    fn forget_outdated(&mut self, directory: &Directory) {
+    /// Drops what the cache holds about addresses that somebody else is asked for now, and begins with those that the lists
+    /// settle now.
+    fn forget_outdated(&mut self, directory: &Arc<Directory>, now: Instant) {
         let old = std::mem::replace(&mut self.ways, Ways::new(directory));
-        let (new, mut scratch) = (&self.ways, Scratch::default());
-        self.scheduler.cache().forget_where(|local, domain| {
-            let key = [local, b"@", domain].concat();
-            let mut is_settled = || !directory.snapshot().lookup(&key, &mut scratch, &mut ()).wants_probe();
-            // What a file brought before the first directory is kept.
-            (!old.backends.is_empty() && old.find(domain) != new.find(domain)) || is_settled()
+        let new = &self.ways;
+        // What a file brought before the first directory is kept.
+        if !old.backends.is_empty() && old != *new {
+            let mut domains: HashMap<Box<[u8]>, bool> = HashMap::new();
+            self.scheduler.cache().forget_where(|_, domain| match domains.get(domain) {
+                Some(&changed) => changed,
+                None => *domains.entry(domain.into()).or_insert(old.find(domain) != new.find(domain)),
+            });
+        }
+        self.sweep = Some(Sweep { directory: Arc::clone(directory), from: 0, began: now });
+        self.sweep();
+    }
+
+    /// Goes on with the sweep that is under way.
+    fn sweep(&mut self) {
+        let Some(Sweep { directory, from, .. }) = &mut self.sweep else { return };
+        let (mut scratch, mut key) = (Scratch::default(), std::mem::take(&mut self.key));
+        let next = self.scheduler.cache().forget_among(*from, PLACES_PER_TURN, |local, domain| {
+            key.clear();
+            for part in [local, b"@", domain] {
+                key.extend_from_slice(part);
+            }
+            !directory.snapshot().lookup(&key, &mut scratch, &mut ()).wants_probe()
         });
+        self.key = key;
+        match next {
+            Some(next) => *from = next,
+            None => self.sweep = None,
+        }
     }
 
     /// A session is gone, or waits no more.
@@ -148,7 +184,8 @@ impl Probing {
 
     /// When the scheduler wants to be called.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.scheduler.poll_timeout().into_iter().chain(self.verdicts.next_timeout()).min()
+        let sweep = self.sweep.as_ref().map(|sweep| sweep.began);
+        self.scheduler.poll_timeout().into_iter().chain(self.verdicts.next_timeout()).chain(sweep).min()
     }
 
     /// Lets time pass.
@@ -157,6 +194,7 @@ impl Probing {
             self.scheduler.handle_timeout(now);
         }
         self.verdicts.turn(&mut self.scheduler, now);
+        self.sweep();
     }
 
     /// What the resolver found, and what the file held.
@@ -348,7 +386,7 @@ impl Resolver {
 }
 
 /// Who was asked for which domain, by the last directory: an answer is worth nothing when somebody else is to be asked.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Ways {
     routes: Routes,
     backends: HashMap<Box<[u8]>, Option<Box<str>>>,

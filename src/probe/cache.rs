@@ -310,16 +310,28 @@ impl Cache {
     }
 
     /// Drops the entries that `which` chooses by local part and domain, and tells how many.
-    pub fn forget_where(&mut self, mut which: impl FnMut(&[u8], &[u8]) -> bool) -> usize {
+    pub fn forget_where(&mut self, which: impl FnMut(&[u8], &[u8]) -> bool) -> usize {
         let before = self.len();
-        for at in 0..self.slots.len() as u32 {
+        self.forget_among(0, usize::MAX, which);
+        before - self.len()
+    }
+
+    /// The same among the entries at some places, from `from` on; and the place where it goes on.
+    pub fn forget_among(
+        &mut self,
+        from: usize,
+        places: usize,
+        mut which: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Option<usize> {
+        let end = from.saturating_add(places).min(self.slots.len());
+        for at in from as u32..end as u32 {
             let key = &self.slots[at as usize].key;
             let cut = memchr::memrchr(b'@', key).unwrap_or(key.len());
             if !key.is_empty() && which(&key[..cut], key.get(cut + 1..).unwrap_or_default()) {
                 self.remove(at);
             }
         }
-        before - self.len()
+        (end < self.slots.len()).then_some(end)
     }
 
     /// Drops everything; what comes back may take long to be freed.
@@ -628,7 +640,9 @@ mod tests {
             cache.learn(key, Known::Exists, YES, Epoch(0));
         }
         assert!(cache.forget(b"a@x") && !cache.forget(b"a@x"));
-        assert_eq!(cache.forget_where(|_, domain| domain == b"x"), 2);
+        assert_eq!(cache.forget_among(0, 2, |_, domain| domain == b"x"), Some(2));
+        assert_eq!(cache.len(), 2);
+        assert_eq!(cache.forget_where(|_, domain| domain == b"x"), 1);
         assert_eq!(cache.len(), 1);
         assert_eq!(cache.clear().len(), 1);
         assert!(cache.is_empty() && cache.iter(Epoch(0)).next().is_none());

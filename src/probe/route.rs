@@ -345,7 +345,7 @@ impl fmt::Display for Route<'_> {
 }
 
 /// All that tells the next hop of a domain.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
     /// Our own listeners.
     pub own: Vec<Endpoint>,
