@@ -1,157 +1,19 @@
 //! Call-ahead through the running daemon, against a backend of our own that misbehaves as told.
 
+#[path = "ahead/backend.rs"]
+mod backend;
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::TcpListener;
+use std::sync::atomic::Ordering;
 use std::thread;
 
+use backend::{Backend, Manner, config, patient, start, wait_until};
 use common::{Daemon, Ran, Setup, ask, connect_unix, run};
 use rcptmapd::probe::cache::{Epoch, Evidence, Known};
 use rcptmapd::probe::store::{Record, Writer};
 use serde_json::Value;
-
-/// What the backend does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
-    /// As it should: anna and known-* exist.
-    Good,
-    /// Takes everybody.
-    TakesAll,
-    /// Says nothing, not even a banner.
-    Silent,
-    /// Closes at once.
-    Closes,
-    /// Refuses us at the banner, EHLO, MAIL.
-    RefusesBanner,
-    RefusesEhlo,
-    RefusesMail,
-    /// 421 at RCPT.
-    ShutsDown,
-    /// 450 at RCPT.
-    Greylists,
-    /// 5.7.1 at RCPT.
-    Policy,
-    /// Not SMTP.
-    Garbage,
-    /// Says nothing at RCPT.
-    SilentAtRcpt,
-    /// Closes at RCPT.
-    ClosesAtRcpt,
-    /// A byte a time, and never the last one.
-    Drips,
-    /// A reply too many after MAIL.
-    OutOfStep,
-}
-
-struct Backend {
-    address: SocketAddr,
-    manner: Arc<Mutex<Manner>>,
-    sessions: Arc<AtomicUsize>,
-    recipients: Arc<AtomicUsize>,
-}
-
-impl Backend {
-    fn start(manner: Manner) -> Backend {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let backend = Backend {
-            address: listener.local_addr().expect("an address"),
-            manner: Arc::new(Mutex::new(manner)),
-            sessions: Arc::default(),
-            recipients: Arc::default(),
-        };
-        let (manner, sessions, recipients) =
-            (Arc::clone(&backend.manner), Arc::clone(&backend.sessions), Arc::clone(&backend.recipients));
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                sessions.fetch_add(1, Ordering::SeqCst);
-                let (manner, recipients) = (Arc::clone(&manner), Arc::clone(&recipients));
-                thread::spawn(move || {
-                    // A client that leaves ends its session.
-                    let _ = converse(stream, &|| *manner.lock().expect("no panic"), &recipients);
-                });
-            }
-        });
-        backend
-    }
-
-    fn become_(&self, manner: Manner) {
-        *self.manner.lock().expect("no panic") = manner;
-    }
-}
-
-fn converse(mut stream: TcpStream, manner: &dyn Fn() -> Manner, recipients: &AtomicUsize) -> std::io::Result<()> {
-    let wait_for_the_end = |stream: &TcpStream| {
-        let mut rest = BufReader::new(stream.try_clone()?);
-        let mut line = String::new();
-        while rest.read_line(&mut line)? > 0 {}
-        Ok(())
-    };
-    match manner() {
-        Manner::Silent => return wait_for_the_end(&stream),
-        Manner::Closes => return Ok(()),
-        Manner::RefusesBanner => return stream.write_all(b"554 5.7.1 no service for you\r\n"),
-        Manner::Garbage => return stream.write_all(b"\x16\x03\x01 this is not SMTP\r\n250 hello\r\n"),
-        _ => stream.write_all(b"220 backend.example ESMTP\r\n")?,
-    }
-    let mut lines = BufReader::new(stream.try_clone()?);
-    let mut line = String::new();
-    while lines.read_line(&mut line)? > 0 {
-        let command = line.trim_end().to_owned();
-        line.clear();
-        let verb = command.get(..4).unwrap_or_default().to_ascii_uppercase();
-        let reply: &[u8] = match (verb.as_str(), manner()) {
-            ("EHLO" | "HELO", Manner::RefusesEhlo) => b"550 5.7.1 your name is not welcome\r\n",
-            ("EHLO", _) => b"250-backend.example\r\n250-PIPELINING\r\n250 ENHANCEDSTATUSCODES\r\n",
-            ("MAIL", Manner::RefusesMail) => b"550 5.1.8 the null sender is not welcome\r\n",
-            ("MAIL", Manner::OutOfStep) => b"250 2.1.0 ok\r\n250 2.1.0 ok\r\n250 2.1.5 ok\r\n550 5.1.1 no\r\n",
-            ("RCPT", Manner::ShutsDown) => b"421 4.3.2 shutting down\r\n",
-            ("RCPT", Manner::Greylists) => b"450 4.7.1 greylisted\r\n",
-            ("RCPT", Manner::Policy) => b"550 5.7.1 relaying denied\r\n",
-            ("RCPT", Manner::TakesAll) => b"250 2.1.5 ok\r\n",
-            ("RCPT", Manner::SilentAtRcpt | Manner::OutOfStep) => b"",
-            ("RCPT", Manner::Closes | Manner::ClosesAtRcpt) => return Ok(()),
-            ("RCPT", Manner::Drips) => {
-                for byte in b"550 5.1.1 no such user".iter().cycle() {
-                    stream.write_all(&[*byte])?;
-                    thread::park_timeout(std::time::Duration::from_millis(20));
-                }
-                b""
-            }
-            ("RCPT", _) => {
-                recipients.fetch_add(1, Ordering::SeqCst);
-                if command.contains("<anna@") || command.contains("<known-") {
-                    b"250 2.1.5 ok\r\n"
-                } else {
-                    b"550 5.1.1 no such user\r\n"
-                }
-            }
-            ("QUIT", _) => {
-                stream.write_all(b"221 2.0.0 bye\r\n")?;
-                return Ok(());
-            }
-            _ => b"250 2.0.0 ok\r\n",
-        };
-        stream.write_all(reply)?;
-    }
-    Ok(())
-}
-
-fn config(backend: &Backend, more: &str, domain: &str) -> String {
-    format!(
-        "[limits]\nanswer = \"3s\"\nanswer_line = \"2s\"\n\
-         [[source]]\nname = \"a\"\npath = \"list\"\n\
-         [[domain]]\nnames = [\"example.org\"]\nverify = \"list-then-probe\"\nbackend = \"hub\"\n{domain}\
-         [[backend]]\nname = \"hub\"\nservers = [\"{}\"]\nreply_timeout = \"1s\"\nconnect_timeout = \"1s\"\n{more}",
-        backend.address
-    )
-}
-
-fn start(backend: &Backend, more: &str, domain: &str) -> Daemon {
-    Setup::new().file("list", "listed@example.org\n").config(&config(backend, more, domain)).start()
-}
 
 #[test]
 fn who_is_in_no_list_is_asked_about_and_remembered() {
@@ -199,20 +61,24 @@ fn who_guesses_or_is_not_checked_has_no_backend_asked() {
 
 #[test]
 fn nothing_but_an_answer_about_the_recipient_makes_anybody_unknown() {
-    for manner in [
-        Manner::Silent,
-        Manner::Closes,
-        Manner::RefusesBanner,
-        Manner::RefusesEhlo,
-        Manner::RefusesMail,
-        Manner::ShutsDown,
-        Manner::Greylists,
-        Manner::Policy,
-        Manner::Garbage,
-        Manner::SilentAtRcpt,
-        Manner::ClosesAtRcpt,
-        Manner::Drips,
-        Manner::OutOfStep,
+    for (manner, why) in [
+        (Manner::Silent, "banner: no reply within 1s"),
+        (Manner::Closes, "banner: the server closed the connection"),
+        (Manner::RefusesBanner, "banner: 554 5.7.1 no service for you"),
+        (Manner::RefusesEhlo, "EHLO: 550 5.7.1 your name is not welcome"),
+        (Manner::SilentAtEhlo, "EHLO: no reply within 1s"),
+        (Manner::RefusesMail, "MAIL FROM: 550 5.1.8 the null sender is not welcome"),
+        (Manner::SilentAtMail, "MAIL FROM: no reply within 1s"),
+        (Manner::ShutsDown, "RCPT TO: 421 4.3.2 shutting down"),
+        (Manner::Greylists, ""),
+        (Manner::Policy, ""),
+        (Manner::Garbage, "banner: "),
+        (Manner::Binary, "RCPT TO: "),
+        (Manner::LongLine, "RCPT TO: "),
+        (Manner::SilentAtRcpt, "RCPT TO: no reply within 1s"),
+        (Manner::ClosesAtRcpt, "RCPT TO: the server closed the connection"),
+        (Manner::Drips, "RCPT TO: "),
+        (Manner::OutOfStep, "idle: the server answered what was not asked"),
     ] {
         let backend = Backend::start(manner);
         let daemon = start(&backend, "", "");
@@ -221,6 +87,10 @@ fn nothing_but_an_answer_about_the_recipient_makes_anybody_unknown() {
         let reply = daemon.exchange("rcpt nobody@example.org\n");
         assert!(reply.starts_with(b"TEMP "), "{manner:?}: {}", String::from_utf8_lossy(&reply));
         assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org", "{manner:?}");
+        let hop = &daemon.status()["next_hops"][0];
+        let error = hop["last_error"].as_str().unwrap_or_default();
+        assert!(error.starts_with(why) && error.is_empty() == why.is_empty(), "{manner:?}: {error:?}");
+        assert_eq!(hop["absent"], 0, "{manner:?}");
     }
 }
 
@@ -440,15 +310,14 @@ fn an_alias_of_a_domain_is_asked_about_under_the_name_that_the_backend_knows() {
 #[test]
 fn who_asked_before_the_stop_is_answered_and_that_is_saved() {
     let backend = Backend::start(Manner::Good);
-    let daemon = Setup::new().file("list", "listed@example.org\n").config(&keeping(&backend)).start();
+    let text = format!("state_dir = \"DIR/state\"\n{}", patient(&backend, ""));
+    let daemon = Setup::new().file("list", "listed@example.org\n").config(&text).start();
     assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org");
     // The backend says nothing meanwhile.
     let held = backend.manner.lock().expect("no panic");
     let mut waiting = daemon.connect();
     waiting.write_all(b"21:rcpt anna@example.org,23:rcpt listed@example.org,").expect("the daemon reads");
-    while backend.sessions.load(Ordering::SeqCst) == 0 {
-        thread::yield_now();
-    }
+    wait_until("it is asked", || backend.sessions.load(Ordering::SeqCst) > 0);
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.wait_for_log("SIGTERM: stopping");
     assert!(!daemon.path("state/verdicts").exists());
@@ -489,8 +358,10 @@ fn killed_while_it_saves_it_has_the_file_of_the_last_save() {
         nix::unistd::mkfifo(&new, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
         daemon.signal(nix::sys::signal::Signal::SIGTERM);
         let mut begun = vec![0; taken];
-        std::fs::File::open(&new).and_then(|mut pipe| pipe.read_exact(&mut begun)).expect("the daemon saves");
+        let mut pipe = std::fs::File::open(&new).expect("a pipe");
+        pipe.read_exact(&mut begun).expect("the daemon saves");
         setup = daemon.kill_and_keep();
+        drop(pipe);
         assert!(std::fs::read(setup.path("state/verdicts")).expect("it is there") == old, "after {taken} bytes");
         // What a disk would hold of the new one is nobody's.
         std::fs::remove_file(&new).expect("the pipe");
@@ -574,7 +445,7 @@ fn status_and_metrics_tell_of_each_next_hop() {
 #[test]
 fn hits_misses_and_whoever_joined_are_counted() {
     let backend = Backend::start(Manner::Good);
-    let text = config(&backend, "[cache]\nvalid_refresh = \"0s\"\nvalid = \"90s\"\n", "");
+    let text = patient(&backend, "[cache]\nvalid_refresh = \"0s\"\nvalid = \"90s\"\n");
     let daemon = Setup::new().file("list", "listed@example.org\n").config(&text).start();
     // The backend says nothing until all have asked.
     let held = backend.manner.lock().expect("no panic");
@@ -582,9 +453,7 @@ fn hits_misses_and_whoever_joined_are_counted() {
     for stream in &mut askers {
         stream.write_all(b"21:rcpt anna@example.org,").expect("the daemon reads");
     }
-    while daemon.status()["cache"]["waiting"] != 4 {
-        assert_eq!(daemon.query("listed@example.org"), "OK listed@example.org");
-    }
+    wait_until("all wait", || daemon.status()["cache"]["waiting"] == 4);
     drop(held);
     for stream in &mut askers {
         stream.shutdown(std::net::Shutdown::Write).expect("open");
@@ -594,9 +463,7 @@ fn hits_misses_and_whoever_joined_are_counted() {
     assert_eq!(asked, 2, "anna once, and a made-up address");
     // A hit, which is due, so that it is asked for again.
     assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
-    while backend.recipients.load(Ordering::SeqCst) == asked {
-        thread::yield_now();
-    }
+    wait_until("it is asked again", || backend.recipients.load(Ordering::SeqCst) > asked);
     let (metrics, stats) = (daemon.http("GET", "/metrics").1, command(&daemon, "stats", &[]).out);
     for line in [
         "rcptmapd_verdict_lookups_total{result=\"hit\"} 1",

@@ -667,5 +667,13 @@ mod tests {
         let began = Instant::now();
         second.cache().forget_where(|local, domain| local == b"u7" && domain == b"example.org");
         println!("looked at all in {:?}", began.elapsed());
+        let mut third = scheduler(now);
+        let mut longest = Duration::ZERO;
+        for n in 0..1_000 {
+            let began = Instant::now();
+            learn(&mut third, n * 1_000..(n + 1) * 1_000);
+            longest = longest.max(began.elapsed());
+        }
+        println!("the slowest thousand while it grew: {longest:?}");
     }
 }

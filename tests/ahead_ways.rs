@@ -1,0 +1,197 @@
+//! Whom the running daemon asks, for what, and what it makes of that: ways to verify, next hops, odd addresses, lists that
+//! change, clients that leave.
+
+#[path = "ahead/backend.rs"]
+mod backend;
+mod common;
+
+use std::io::Write;
+use std::sync::atomic::Ordering;
+
+use backend::{Backend, Manner, config, patient, start, wait_until};
+use common::Setup;
+
+#[test]
+fn each_way_to_verify_asks_whom_it_should() {
+    for (verify, replies, asked) in [
+        // listed and taken; listed and refused; taken only; neither
+        ("list", ["OK", "OK", "NOTFOUND", "NOTFOUND"], 0),
+        ("probe", ["OK", "OK", "OK", "NOTFOUND"], 3),
+        ("list-then-probe", ["OK", "OK", "OK", "NOTFOUND"], 3),
+        ("both", ["OK", "NOTFOUND", "NOTFOUND", "NOTFOUND"], 3),
+    ] {
+        let backend = Backend::start(Manner::Good);
+        let text = config(&backend, "", "").replace("list-then-probe", verify);
+        let daemon = Setup::new().file("list", "known-1@example.org\nlisted@example.org\n").config(&text).start();
+        for (name, reply) in ["known-1", "listed", "known-2", "nobody"].into_iter().zip(replies) {
+            let said = daemon.query(&format!("{name}@example.org"));
+            assert_eq!(said.split(' ').next(), Some(reply), "{verify}: {name}");
+        }
+        assert_eq!(backend.recipients.load(Ordering::SeqCst), asked, "{verify}");
+        // Where the backend has a say, it is not passed over when it is down.
+        backend.become_(Manner::Closes);
+        let daemon = Setup::new().file("list", "known-1@example.org\n").config(&text).start();
+        let (listed, other) = (daemon.query("known-1@example.org"), daemon.query("known-2@example.org"));
+        assert_eq!(listed.starts_with("TEMP "), verify == "both", "{verify}: {listed}");
+        assert_eq!(other.starts_with("TEMP "), matches!(verify, "probe" | "list-then-probe"), "{verify}: {other}");
+    }
+}
+
+#[test]
+fn servers_are_tried_in_order_and_names_are_looked_up() {
+    let (first, second) = (Backend::start(Manner::Good), Backend::start(Manner::Good));
+    let of = |servers: &str| {
+        let text = config(&second, "", "").replace(&format!("\"{}\"", second.address), servers);
+        Setup::new().file("list", "listed@example.org\n").config(&text).start()
+    };
+    let both = of(&format!("\"{}\", \"{}\"", first.address, second.address));
+    assert_eq!(both.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!((first.sessions.load(Ordering::SeqCst), second.sessions.load(Ordering::SeqCst)), (1, 0));
+    first.become_(Manner::Closes);
+    let both = of(&format!("\"{}\", \"{}\"", first.address, second.address));
+    assert_eq!(both.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(both.query("nobody@example.org"), "NOTFOUND ");
+    // localhost may be ::1 first, where nobody listens; and a name that there isn't stands in front.
+    let port = second.address.port();
+    let named = of(&format!("\"nobody.invalid:{port}\", \"localhost:{port}\""));
+    assert_eq!(named.query("anna@example.org"), "OK anna@example.org");
+    let none = of("\"nobody.invalid:25\"");
+    assert!(none.query("nobody@example.org").starts_with("TEMP "));
+    let error = none.status()["next_hops"][0]["last_error"].clone();
+    assert!(error.as_str().is_some_and(|error| error.starts_with("name look-up: ")), "{error}");
+}
+
+#[test]
+fn nobody_asks_himself_or_for_others() {
+    let backend = Backend::start(Manner::Good);
+    let text = config(&backend, "", "").replace(&backend.address.to_string(), "unix:DIR/rcptmapd.sock");
+    let text = text + "[[listen]]\non = \"unix:DIR/rcptmapd.sock\"\n";
+    let daemon = Setup::new().file("list", "listed@example.org\n").config(&text).start();
+    assert!(daemon.query("nobody@example.org").starts_with("TEMP "));
+    assert_eq!(daemon.stats()["sessions"]["accepted"].as_u64().map(|accepted| accepted <= 5), Some(true));
+    let daemon = start(&backend, "", "");
+    assert_eq!(daemon.query("anna@elsewhere.example"), "NOTFOUND ");
+    assert_eq!(daemon.query("anna@sub.example.org"), "NOTFOUND ");
+    assert_eq!(backend.sessions.load(Ordering::SeqCst), 0);
+    // Only where it is said are domains below ours as well.
+    let daemon = start(&backend, "", "subdomains = true\n");
+    assert_eq!(daemon.query("anna@sub.example.org"), "OK anna@sub.example.org");
+    assert!(backend.heard.lock().expect("no panic").contains(&"RCPT TO:<anna@sub.example.org>".to_owned()));
+}
+
+#[test]
+fn no_address_becomes_a_command() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = start(&backend, "", "");
+    for key in [
+        &b"x@example.org\r\nRCPT TO:<anna@example.org>"[..],
+        b"x\r\nDATA\r\n@example.org",
+        b"\"x\r\nQUIT\r\n\"@example.org",
+        b"x>\r\nVRFY root@example.org",
+        b"x> ORCPT=rfc822;y@example.org",
+        b"\"x> NOTIFY=NEVER\"@example.org",
+        b"\"a b\"@example.org",
+        b"\"\\\"q\"@example.org",
+        b"x\0y@example.org",
+        "j\u{fc}rgen@example.org".as_bytes(),
+        b"j\xfcrgen@example.org",
+        b"<@relay.example:anna@example.org>",
+        &[&[b'a'; 300][..], b"@example.org"].concat(),
+    ] {
+        let reply = daemon.ask("rcpt", key);
+        assert!(
+            reply.starts_with("NOTFOUND ") || reply.starts_with("TEMP ") || reply.starts_with("OK anna@"),
+            "{}: {reply}",
+            key.escape_ascii()
+        );
+    }
+    let heard = backend.heard.lock().expect("no panic").clone();
+    for line in &heard {
+        let verb = line.get(..4).unwrap_or_default();
+        let is_ours = match verb {
+            "EHLO" | "RSET" | "QUIT" => true,
+            "MAIL" => line == "MAIL FROM:<>",
+            // One path, and nothing behind it.
+            "RCPT" => line.ends_with("@example.org>") && !line.contains("> "),
+            _ => false,
+        };
+        let quoted = line.starts_with("RCPT TO:<\"") && line.ends_with("\"@example.org>");
+        assert!(is_ours || quoted, "{line:?} in {heard:?}");
+    }
+    assert!(heard.contains(&"RCPT TO:<\"a b\"@example.org>".to_owned()), "{heard:?}");
+    assert!(heard.contains(&"RCPT TO:<anna@example.org>".to_owned()), "{heard:?}");
+}
+
+#[test]
+fn a_backend_that_refuses_its_known_recipient_is_believed_in_nothing() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = start(&backend, "known_good = \"nobody-either@example.org\"\n", "");
+    assert!(daemon.query("nobody@example.org").starts_with("TEMP "));
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(daemon.status()["next_hops"][0]["canary_refused"], true);
+    let daemon = start(&backend, "known_good = \"anna@example.org\"\n", "");
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    assert_eq!(daemon.status()["next_hops"][0]["canary_refused"], false);
+}
+
+#[test]
+fn clients_that_leave_wait_for_nothing() {
+    let backend = Backend::start(Manner::Good);
+    let daemon = Setup::new().file("list", "listed@example.org\n").config(&patient(&backend, "")).start();
+    let held = backend.manner.lock().expect("no panic");
+    let mut askers: Vec<_> = (0..50).map(|_| daemon.connect()).collect();
+    for (n, stream) in askers.iter_mut().enumerate() {
+        let request = format!("rcpt known-{n}@example.org");
+        stream.write_all(format!("{}:{request},", request.len()).as_bytes()).expect("the daemon reads");
+    }
+    let waiting = || daemon.status()["cache"]["waiting"].as_u64();
+    wait_until("all wait", || waiting() == Some(50));
+    drop(askers);
+    wait_until("nobody waits any more", || waiting() == Some(0));
+    drop(held);
+    // What was asked is answered all the same, and remembered.
+    wait_until("all is known", || daemon.status()["cache"]["entries"] == 50);
+    assert_eq!(daemon.query("known-7@example.org"), "OK known-7@example.org");
+    assert_eq!(daemon.stats()["cache"]["hits"], 1);
+}
+
+#[test]
+fn a_list_that_changes_takes_what_was_remembered_with_it() {
+    let backend = Backend::start(Manner::Good);
+    let mut daemon = start(&backend, "", "");
+    assert_eq!(daemon.query("eva@example.org"), "NOTFOUND ");
+    let asked = backend.recipients.load(Ordering::SeqCst);
+    daemon.write("list", "listed@example.org\neva@example.org\n");
+    daemon.hup();
+    assert_eq!(daemon.query("eva@example.org"), "OK eva@example.org");
+    assert_eq!(daemon.status()["cache"]["entries"], 0);
+    daemon.write("list", "listed@example.org\n");
+    daemon.hup();
+    assert_eq!(daemon.query("eva@example.org"), "NOTFOUND ");
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), asked + 1, "it was asked for anew");
+    // A reload that changes nothing about it leaves it there.
+    daemon.write("list", "listed@example.org\nfred@example.org\n");
+    daemon.hup();
+    assert_eq!(daemon.query("eva@example.org"), "NOTFOUND ");
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), asked + 1);
+    // Somebody else is asked now.
+    let other = Backend::start(Manner::TakesAll);
+    let text = config(&backend, "", "").replace("backend = \"hub\"", "backend = \"other\"");
+    daemon.write_config(&format!("{text}[[backend]]\nname = \"other\"\nservers = [\"{}\"]\n", other.address));
+    daemon.hup();
+    assert_eq!(daemon.query("eva@example.org"), "OK eva@example.org");
+}
+
+#[test]
+fn life_times_of_a_new_configuration_hold_for_what_is_remembered() {
+    let backend = Backend::start(Manner::Good);
+    let mut daemon = start(&backend, "", "");
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    let asked = backend.recipients.load(Ordering::SeqCst);
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), asked);
+    daemon.write_config(&config(&backend, "[cache]\nvalid = \"0s\"\nvalid_refresh = \"0s\"\n", ""));
+    daemon.hup();
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), asked + 1);
+}
