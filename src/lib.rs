@@ -28,6 +28,7 @@
 //! - The *loader* ([`reload::Loader`]) turns files into a directory beside the one in force, at low priority, and hands over
 //!   an `Arc`; old directories come back to it to be dropped.
 //! - The *resolver* (`net/probing.rs`) looks up the names of backends; it exists only where there are any.
+//! - For a while, one that reads the file of what backends said, or writes it (`net/verdicts.rs`).
 //!
 //! # From a connection to the reply
 //!

@@ -19,7 +19,7 @@
 //! start      Cache::new(config.cache, hash_key)  Scheduler::new(cache, limits, hash_key, seed, now, epoch)
 //!            set_own(listeners)                  our own endpoints, which are never asked
 //!            set_hop(HopConfig::new(backend, host_name)?, now) -> HopId     per [[backend]], then
-//!            load(file, is_ours, now)            facts about next hops find them by name
+//!            begin_load(now), read(file, is_ours) on a thread, adopt(loading, now): facts find next hops by name
 //! a request  Routes::find(domain, Ours::Yes(backend))  -> Route             no route: unknown, and why
 //!            ask(&Question { key, hop, unavailable }, ticket, deadline, now)
 //!                -> Some(answer)                 say it: no session waits
@@ -43,7 +43,7 @@
 //! a reload   set_hop for each next hop, retain_hops, set_own, cache().set_lives; cache().forget for addresses that a list
 //!            gained or lost, cache().forget_where for domains that are no longer ours or have another next hop
 //! every hour set_clock(now, epoch)               the calendar's clock may have been set
-//! saving     save(now) -> bytes                  written beside, fsync, rename, on the helper thread
+//! saving     begin_save(), save_some(...)        pieces to a thread: written beside, fsync, rename
 //! the end    finish(now)                         QUIT everywhere; then poll until is_idle() or out of patience
 //! ```
 //!
