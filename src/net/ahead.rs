@@ -142,17 +142,17 @@ pub fn remember(core: &mut Core, list: &[u8]) -> Value {
     let (mut taken, mut known, mut dead, mut listed, mut foreign) = (0, 0, 0, 0, 0);
     let (mut faults, mut scratch) = (Vec::new(), Scratch::default());
     let entry = |entry: backlist::Entry<'_>| {
-        let found = directory.snapshot().lookup(entry.key, &mut scratch, &mut ());
-        let count = match directory.recipient(&found) {
-            Some(recipient) if found.wants_probe() => {
+        let asked = directory.if_probed(entry.key, &mut scratch, |recipient| recipient.key());
+        let count = match asked {
+            Some(key) => {
                 let cache = probing.scheduler.cache();
-                match cache.import(&recipient.key(), entry.known, Evidence::default(), entry.learnt, epoch) {
+                match cache.import(&key, entry.known, Evidence::default(), entry.learnt, epoch) {
                     Import::Taken => &mut taken,
                     Import::Known => &mut known,
                     Import::Dead => &mut dead,
                 }
             }
-            Some(_) => &mut listed,
+            None if directory.snapshot().domain_of(entry.key, &mut scratch).is_some() => &mut listed,
             None => &mut foreign,
         };
         *count += 1;
