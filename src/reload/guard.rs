@@ -80,15 +80,14 @@ pub fn check(
         .filter(|domain| counts(&domain.name))
         .map(|domain| (String::from_utf8_lossy(&domain.name).into_owned(), domain.before))
         .collect();
-    // What is said about other domains is no part of the sums.
-    let foreign = |&(name, _): &(&[u8], usize)| !counts(name);
-    let foreign_before: usize = old.domains().filter(foreign).map(|(_, entries)| entries).sum();
+    // Keys of our domains alone: what is said about others, about clients or about senders is no part of the sums.
     let change = |of: fn(&crate::map::DomainChange) -> usize| -> usize {
-        changes.domains.iter().filter(|domain| !counts(&domain.name)).map(of).sum()
+        changes.domains.iter().filter(|domain| counts(&domain.name)).map(of).sum()
     };
-    let before = changes.before - foreign_before;
-    let vanished = changes.removed - change(|domain| domain.removed);
-    let after = before - vanished + (changes.added - change(|domain| domain.added));
+    let foreign = |&(name, _): &(&[u8], usize)| !counts(name);
+    let before = old.len() - old.domains().filter(foreign).map(|(_, entries)| entries).sum::<usize>();
+    let vanished = change(|domain| domain.removed);
+    let after = before - vanished + change(|domain| domain.added);
     // With a whole domain gone the share may be small, and with a great share gone the domains don't matter: the share
     // says more, so it comes first.
     if before > FEW_ENTRIES && vanished * 100 > before * usize::from(limit) {
