@@ -3,10 +3,10 @@
 //! Each entry of the one is looked up in the other, without an allocation per entry. Both contents must have been built
 //! under the same hash key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use super::content::{Builder, Content, Domains, key_of};
+use super::content::{Builder, Content, key_of};
 use super::rule::{Grant, Item, Key, KeyText};
 use super::table::{ClassNumber, DomainNumber};
 
@@ -119,7 +119,7 @@ impl Content {
     /// Addresses that this content accepts and `new` does not list, in a content of their own; `None`: there are none.
     /// Wildcards and refusals are not among them.
     pub fn vanished_in(&self, new: &Content) -> Option<Content> {
-        let mut builder = Builder::new(self.key.clone(), true, self.case_sensitive_domains());
+        let mut builder = Builder::new(self.key.clone(), true, self.case_sensitive().into_iter().collect());
         let there = domain_numbers(self, new);
         let _ = self.each_in(new, &there, |_, local, class, found| {
             let key = key_of(local, self.domain_name(self.domain_of(class)));
@@ -137,7 +137,7 @@ impl Content {
     /// What several contents accept, in one; where two have a key, the first counts.
     pub fn joined<'a>(contents: impl IntoIterator<Item = &'a Content>) -> Content {
         let contents: Vec<&Content> = contents.into_iter().collect();
-        let case_sensitive = contents.iter().flat_map(|content| content.case_sensitive_domains()).collect();
+        let case_sensitive = contents.iter().flat_map(|content| content.case_sensitive()).collect();
         let key = contents.first().map_or_else(|| super::HashKey::with_seeds(1, 2, 3, 4), |first| first.key.clone());
         let mut builder = Builder::new(key, true, case_sensitive);
         for listed in contents.iter().flat_map(|content| content.listed()) {
@@ -148,9 +148,18 @@ impl Content {
         builder.finish(|_| {})
     }
 
-    fn case_sensitive_domains(&self) -> Domains {
+    /// Domains whose local parts are as they were written, in order.
+    pub fn case_sensitive(&self) -> BTreeSet<Box<[u8]>> {
         let numbers = self.entries_by_number().enumerate().map(|(at, _)| DomainNumber(at as u32));
         numbers.filter(|&number| self.keeps_case(number)).map(|number| self.domain_name(number).into()).collect()
+    }
+
+    /// Whether names at the domains that both name were folded alike, so that they can be compared.
+    pub fn is_folded_like(&self, other: &Content) -> bool {
+        let numbers = domain_numbers(self, other).into_iter().enumerate();
+        numbers.filter_map(|(at, there)| Some((DomainNumber(at as u32), there?))).all(|(here, there)| {
+            self.keeps_case(here) == other.keeps_case(there)
+        })
     }
 
     fn first_not_in(&self, other: &Content) -> Vec<String> {
@@ -256,9 +265,8 @@ impl First {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::map::HashKey;
+    use crate::map::{Domains, HashKey};
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     fn content(addresses: &[&str]) -> Content {
         let mut builder = Builder::new(HashKey::with_seeds(1, 2, 3, 4), true, Domains::new());

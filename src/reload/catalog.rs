@@ -62,7 +62,7 @@ pub struct Serves {
 struct MadeOf {
     domains: Vec<RelayDomain>,
     maps: Vec<MapConfig>,
-    sources: Vec<(String, i32)>,
+    sources: Vec<(String, Origin, i32)>,
     backends: Vec<(String, Vec<BackendServer>, bool)>,
     nexthops: Option<(PathBuf, bool)>,
 }
@@ -72,7 +72,11 @@ impl MadeOf {
         MadeOf {
             domains: config.domains.clone(),
             maps: config.maps.clone(),
-            sources: config.sources.iter().map(|source| (source.name.clone(), source.priority)).collect(),
+            sources: config
+                .sources
+                .iter()
+                .map(|source| (source.name.clone(), source.origin.clone(), source.priority))
+                .collect(),
             backends: config
                 .backends
                 .iter()
@@ -266,7 +270,12 @@ impl Catalog {
             let Some(kept) = &mut slot.kept else { continue };
             // First, so that a crash in between leaves nobody without grace.
             store.keep_vanished(&source.name, slot.vanished.generations());
-            let meta = Meta { taken: kept.taken_at, format: kept.format.unwrap_or(Format::Plain), marked: kept.marked };
+            let meta = Meta {
+                taken: kept.taken_at,
+                format: kept.format.unwrap_or(Format::Plain),
+                marked: kept.marked,
+                origin: kept.origin.clone(),
+            };
             let keep = source.keep_versions as usize;
             if let Some(version) = store.save(&source.name, &kept.content, &meta, keep) {
                 log::debug!("source {}: saved as version {version}", source.name);
@@ -329,7 +338,8 @@ impl Catalog {
         };
         let recipients = saved.content.len();
         // By command it is as good as new, however old the list is.
-        slot.put(source, Kept { as_of: Some(SystemTime::now()), ..kept(saved) }, now);
+        let origin = source.origin.to_string();
+        slot.put(source, Kept { as_of: Some(SystemTime::now()), origin, ..kept(saved) }, now);
         slot.is_unsaved = false;
         slot.report.state = State::RolledBack;
         slot.report.error = None;
@@ -469,7 +479,9 @@ impl Catalog {
             return Attempt::Same(Box::new(taken));
         }
         let changes = kept.content.changes_to(&taken.content);
-        if !is_forced {
+        // Another file, or names that are folded in another way, are no later version of the same.
+        let is_later = kept.origin == source.origin.to_string() && kept.content.is_folded_like(&taken.content);
+        if is_later && !is_forced {
             let marked = (kept.marked, taken.marked);
             let ours = |domain: &[u8]| setting.is_ours(domain);
             if let Err(guard) = guard::check(&kept.content, &changes, marked, source.max_shrink, &ours) {
@@ -544,6 +556,7 @@ impl Catalog {
 fn kept(saved: Saved) -> Kept {
     Kept {
         content: Arc::new(saved.content),
+        origin: saved.meta.origin,
         marked: saved.meta.marked,
         as_of: saved.confirmed,
         format: Some(saved.meta.format),

@@ -1,13 +1,18 @@
 //! A source's content as it is kept on disk: text, complete only with its last line.
 //!
 //! ```text
-//! rcptmapd content 1
+//! rcptmapd content 2
 //! taken 1795772632
 //! format postmap
+//! origin /etc/postfix/relay_recipients
+//! case
 //! r<TAB>example.org<TAB>anna<TAB>+
 //! c<TAB>example.org<TAB><TAB>-550 5.1.1 Nobody here
 //! end 2 5f3a91c0
 //! ```
+//!
+//! `origin`: the file or program that said it. `case`: those of the domains whose local parts kept their case; under another
+//! setting of `case_sensitive` the names mean something else, and are not taken.
 //!
 //! One statement a line: kind, domain, local part, what it says. Bytes below blank, `%` and DEL are written as `%XX`. The
 //! last line has the number of statements and a CRC-32 of everything before it, so a file that was cut anywhere, or
@@ -22,10 +27,12 @@ use crate::map::{Builder, Content, Entry, Grant, Item, Key};
 use crate::source::Format;
 use crate::verdict::Reply;
 
-const MAGIC: &str = "rcptmapd content 1";
+const MAGIC: &str = "rcptmapd content 2";
+/// Lines in front of the statements.
+const HEAD_LINES: usize = 5;
 
 /// What is known about a saved content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
     /// When it was taken.
     pub taken: SystemTime,
@@ -33,6 +40,8 @@ pub struct Meta {
     pub format: Format,
     /// The list vouched for its completeness with an end mark.
     pub marked: bool,
+    /// The file or program that said it.
+    pub origin: String,
 }
 
 /// Why a saved content is not taken.
@@ -44,6 +53,9 @@ pub enum Broken {
     /// It is not one of ours, or of another version.
     #[error("not a saved list of this version")]
     Magic,
+    /// Names that are kept as they are written now were folded then, or the reverse.
+    #[error("saved under another setting of case_sensitive")]
+    Case,
     /// It has no end, or another one than it should.
     #[error("cut off or damaged")]
     End,
@@ -57,7 +69,16 @@ pub fn write(content: &Content, meta: &Meta, out: impl Write) -> io::Result<()> 
     let mut out = Summed { out, sum: crc32fast::Hasher::new() };
     let taken = meta.taken.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let marked = if meta.marked { " marked" } else { "" };
-    write!(out, "{MAGIC}\ntaken {taken}\nformat {}{marked}\n", meta.format)?;
+    write!(out, "{MAGIC}\ntaken {taken}\nformat {}{marked}\norigin ", meta.format)?;
+    let mut text = Vec::new();
+    push_escaped(meta.origin.as_bytes(), &mut text);
+    text.extend_from_slice(b"\ncase");
+    for domain in content.case_sensitive() {
+        text.push(b' ');
+        push_escaped(&domain, &mut text);
+    }
+    text.push(b'\n');
+    out.write_all(&text)?;
     let mut count = 0_usize;
     let mut line = Vec::new();
     let mut statement = |out: &mut Summed<_>, kind: u8, fields: [&[u8]; 2], says: &[&[u8]]| {
@@ -120,7 +141,9 @@ pub fn read(mut input: impl BufRead, mut builder: Builder) -> Result<(Meta, Cont
     if head(&mut input, &mut sum)? != MAGIC {
         return Err(Broken::Magic);
     }
-    let meta = meta(&head(&mut input, &mut sum)?, &head(&mut input, &mut sum)?).ok_or(Broken::Magic)?;
+    let lines = [(); HEAD_LINES - 1].map(|()| head(&mut input, &mut sum));
+    let [taken, format, origin, case] = lines;
+    let (case, meta) = (case?, meta(&taken?, &format?, &origin?).ok_or(Broken::Magic)?);
     let mut count = 0;
     let (mut local, mut value) = (Vec::new(), Vec::new());
     loop {
@@ -130,19 +153,27 @@ pub fn read(mut input: impl BufRead, mut builder: Builder) -> Result<(Meta, Cont
         if let Some(end) = text.strip_prefix(b"end ") {
             let expected = format!("{count} {:08x}", sum.finalize());
             let nothing_follows = input.fill_buf()?.is_empty();
-            return if end == expected.as_bytes() && nothing_follows {
-                Ok((meta, builder.finish(|_| {})))
+            if end != expected.as_bytes() || !nothing_follows {
+                return Err(Broken::End);
+            }
+            let content = builder.finish(|_| {});
+            let mut kept = "case".to_owned();
+            for domain in content.case_sensitive() {
+                kept += &format!(" {}", String::from_utf8_lossy(&domain));
+            }
+            return if case == kept {
+                Ok((meta, content))
             } else {
-                Err(Broken::End)
+                Err(Broken::Case)
             };
         }
         sum.update(&line);
         count += 1;
-        statement(text, &mut local, &mut value, &mut builder).ok_or(Broken::Line(count + 3))?;
+        statement(text, &mut local, &mut value, &mut builder).ok_or(Broken::Line(count + HEAD_LINES))?;
     }
 }
 
-fn meta(taken: &str, format: &str) -> Option<Meta> {
+fn meta(taken: &str, format: &str, origin: &str) -> Option<Meta> {
     let seconds = taken.strip_prefix("taken ")?.parse().ok()?;
     let format = format.strip_prefix("format ")?;
     let (format, marked) = match format.strip_suffix(" marked") {
@@ -150,7 +181,10 @@ fn meta(taken: &str, format: &str) -> Option<Meta> {
         None => (format, false),
     };
     let taken = UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
-    Some(Meta { taken, format: Format::from_str(format).ok()?, marked })
+    let mut plain = Vec::new();
+    unescape(origin.strip_prefix("origin ")?.as_bytes(), &mut plain)?;
+    let origin = String::from_utf8_lossy(&plain).into_owned();
+    Some(Meta { taken, format: Format::from_str(format).ok()?, marked, origin })
 }
 
 fn statement(text: &[u8], local: &mut Vec<u8>, value: &mut Vec<u8>, builder: &mut Builder) -> Option<()> {
@@ -268,7 +302,8 @@ mod tests {
     }
 
     fn meta() -> Meta {
-        Meta { taken: UNIX_EPOCH + Duration::from_secs(1_795_772_632), format: Format::Postmap, marked: true }
+        let taken = UNIX_EPOCH + Duration::from_secs(1_795_772_632);
+        Meta { taken, format: Format::Postmap, marked: true, origin: "/srv/a list%".to_owned() }
     }
 
     fn saved() -> Vec<u8> {

@@ -26,6 +26,8 @@ const POLL_BESIDE_INOTIFY: Duration = Duration::from_secs(60);
 pub struct Kept {
     /// What it lists.
     pub content: Arc<Content>,
+    /// The file or program that said it. The configuration may name another one meanwhile.
+    pub origin: String,
     /// An end mark vouched for it.
     pub marked: bool,
     /// Of the file that it came from, or when the program ran that said it last: for `max_age`.
@@ -172,6 +174,7 @@ impl Slot {
         };
         let is_new = changes.is_some() || self.kept.is_none();
         let is_settling = taken.is_settling;
+        let origin = source.origin.to_string();
         let Taken { content, format, why, also, lines, marked, findings, modified, line_of, files, .. } = *taken;
         let rolled_back = !is_new && self.pin.as_ref().is_some_and(|pin| pin.instead_of == content.digest());
         if !rolled_back {
@@ -196,6 +199,7 @@ impl Slot {
             self.is_unsaved = true;
             self.kept = Some(Kept {
                 content: Arc::new(content),
+                origin,
                 marked,
                 as_of: modified,
                 format,
@@ -207,6 +211,8 @@ impl Slot {
         } else if let Some(kept) = self.kept.as_mut().filter(|_| !rolled_back) {
             (kept.marked, kept.as_of, kept.format) = (marked, modified, format);
             (kept.line_of, kept.files) = (line_of, files);
+            self.is_unsaved |= kept.origin != origin;
+            kept.origin = origin;
         }
         self.schedule(source, false, is_settling);
         is_new
@@ -277,6 +283,13 @@ impl Slot {
             report.modified = kept.as_of;
             report.version = kept.version;
         }
+        if let Some(kept) = self.of_another(source) {
+            let old = format!(
+                "in force is what {} said, whom it does not list gets \"try again later\"",
+                kept.origin
+            );
+            report.error = Some(report.error.map_or(old.clone(), |error| format!("{error}; {old}")));
+        }
         if let (true, Some(max_age)) = (self.is_old, source.max_age) {
             let old = format!(
                 "{}: older than max_age = {}; whom it does not list gets \"try again later\"",
@@ -290,11 +303,17 @@ impl Slot {
         report
     }
 
+    /// What is in force, where it is of another file or program than the configuration names now. It proves that somebody
+    /// exists, until the right one can be read; but not that somebody does not.
+    fn of_another(&self, source: &config::Source) -> Option<&Kept> {
+        self.kept.as_ref().filter(|kept| kept.origin != source.origin.to_string())
+    }
+
     /// The source as the snapshot sees it.
     pub fn source(&self, source: &config::Source) -> Source {
         Source {
             vanished: self.vanished.content().cloned(),
-            is_old: self.is_old,
+            is_old: self.is_old || self.of_another(source).is_some(),
             ..Source::new(&source.name, source.priority, self.kept.as_ref().map(|kept| Arc::clone(&kept.content)))
         }
     }

@@ -140,7 +140,7 @@ impl Store {
         for (at, (until, content)) in (1..).zip(generations) {
             let name = format!("{GRACE}{}", until.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
             if at == last || !before.contains(&name) {
-                let meta = Meta { taken: until, format: Format::Plain, marked: false };
+                let meta = Meta { taken: until, format: Format::Plain, marked: false, origin: source.to_owned() };
                 let put = self.put(source, &name, |out| saved::write(content, &meta, out));
                 // That the trouble is over is for the list itself to say, which takes more room.
                 if put.is_err() {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn meta() -> Meta {
-        Meta { taken: SystemTime::UNIX_EPOCH, format: Format::Plain, marked: false }
+        Meta { taken: SystemTime::UNIX_EPOCH, format: Format::Plain, marked: false, origin: "/etc/list".to_owned() }
     }
 
     fn newest(store: &Store) -> Option<(u64, u64)> {
