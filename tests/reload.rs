@@ -251,6 +251,73 @@ fn a_guard_tells_the_command_that_forces_it() {
 }
 
 #[test]
+fn what_is_said_about_clients_makes_no_loss_small() {
+    let clients: String = (0..500).map(|n| format!("Connect:192.0.2.{n} REJECT\n")).collect();
+    let access =
+        |count| clients.clone() + &list(count).lines().map(|line| format!("To:{line} RELAY\n")).collect::<String>();
+    let mut daemon = Setup::new().file("list", access(100)).config(&source("")).start();
+    daemon.write("list", access(1));
+    daemon.hup();
+    daemon.wait_for_log("99 of 100 entries are gone (1 now)");
+    assert_eq!(daemon.query("u99@example.org"), "OK u99@example.org");
+}
+
+/// A source without a name is called after its file, and that name may come to be another file's.
+#[test]
+fn another_file_under_the_name_of_a_source_is_no_later_version_of_it() {
+    let both = "state_dir = \"DIR/state\"\n[[source]]\npath = \"x/list\"\n[[source]]\npath = \"y/list\"\n";
+    let one = "state_dir = \"DIR/state\"\n[[source]]\npath = \"y/list\"\n";
+    let setup = Setup::new();
+    for folder in ["x", "y"] {
+        std::fs::create_dir(setup.path(folder)).expect("a folder");
+    }
+    let mut daemon =
+        setup.file("x/list", list(30)).file("y/list", list(60).split_off(list(30).len())).config(both).start();
+    until("saved", || !first(&daemon)["version"].is_null());
+    daemon.write_config(one);
+    daemon.hup();
+    assert_eq!(daemon.query("u59@example.org"), "OK u59@example.org");
+    assert_eq!(daemon.query("u0@example.org"), "NOTFOUND ", "it is in x/list, and that is none of the sources");
+    assert_eq!(first(&daemon)["state"], "ok");
+    // The same over a restart, and where the right file is not there yet.
+    until("saved", || first(&daemon)["version"] == 2);
+    let mut daemon = daemon.stop_and_keep().1.config(&one.replace("y/list", "z/list")).start();
+    assert_eq!(daemon.query("u59@example.org"), "OK u59@example.org");
+    assert!(daemon.query("nobody@example.org").starts_with("TEMP "), "z/list may have them");
+    daemon.wait_for_log("y/list said, whom it does not list gets \"try again later\"");
+    std::fs::rename(daemon.path("x"), daemon.path("z")).expect("a folder");
+    daemon.hup();
+    assert_eq!(daemon.query("u0@example.org"), "OK u0@example.org");
+    assert_eq!(daemon.query("u59@example.org"), "NOTFOUND ");
+}
+
+/// Names that were folded are not those that were written.
+#[test]
+fn a_list_of_another_case_is_no_later_version_and_is_not_read_back() {
+    let names: String = (0..40).map(|n| format!("User{n}@example.org\n")).collect();
+    let domain = |sensitive: bool| {
+        saving("") + &format!("[[domain]]\nnames = [\"example.org\"]\ncase_sensitive = {sensitive}\n")
+    };
+    let mut daemon = Setup::new().file("list", names).config(&domain(false)).start();
+    assert_eq!(daemon.query("user1@example.org"), "OK user1@example.org");
+    until("saved", || !first(&daemon)["version"].is_null());
+    daemon.write_config(&domain(true));
+    daemon.hup();
+    assert_eq!(daemon.query("User1@example.org"), "OK User1@example.org");
+    assert_eq!((daemon.query("user1@example.org").as_str(), &first(&daemon)["state"]), ("NOTFOUND ", &"ok".into()));
+    until("saved", || first(&daemon)["version"] == 2);
+    // What is saved of one kind says nothing under the other.
+    daemon.write_config(&domain(false));
+    std::fs::remove_file(daemon.path("list")).expect("it is there");
+    let mut daemon = daemon.restart();
+    daemon.wait_for_log("saved under another setting of case_sensitive; skipped");
+    assert_eq!(daemon.query("User1@example.org"), "OK user1@example.org", "version 1 fits");
+    daemon.write_config(&domain(true));
+    daemon.hup();
+    assert!(!daemon.query("User1@example.org").starts_with("NOTFOUND"));
+}
+
+#[test]
 fn an_end_mark_once_had_is_wanted_again() {
     let mut daemon = Setup::new().file("list", list(3) + "# end 3 lines\n").config(&source("")).start();
     daemon.write("list", list(4));
@@ -534,6 +601,40 @@ fn a_domain_file_may_name_what_is_below_a_domain_and_its_bad_lines_are_told() {
     // As a list of recipients it has none, and nothing in it is wrong.
     let checked = run(&["check", &daemon.path("domains").display().to_string()]);
     assert!(checked.out.contains("1 (names below a domain)"), "{}", checked.out);
+}
+
+#[test]
+fn a_domain_file_that_is_being_written_or_cut_short_loses_no_domain() {
+    let names = |count| (0..count).map(|n| format!("d{n}.example\n")).collect::<String>();
+    let users: String = (0..40).map(|n| format!("anna@d{n}.example\n")).collect();
+    let mut daemon = Setup::new()
+        .file("list", users)
+        .file("domains", names(3))
+        .config(&format!("{}[[domain]]\nfile = \"domains\"\n", source("")))
+        .start();
+    // In its place, the first line before the rest: who reads it now does not believe that the others are gone.
+    write_in_place(&daemon.path("domains"), names(1).as_bytes());
+    daemon.hup();
+    assert_eq!(daemon.query("anna@d2.example"), "OK anna@d2.example");
+    write_in_place(&daemon.path("domains"), names(40).as_bytes());
+    until("all of it, without anybody asking", || daemon.query("anna@d39.example").starts_with("OK "));
+    // Put in place as a whole it is complete; but so much is not lost by intention.
+    daemon.write("domains", names(39));
+    daemon.hup();
+    assert_eq!(daemon.ask("domains", "d39.example"), "NOTFOUND ");
+    daemon.write("domains", names(10));
+    daemon.hup();
+    let path = daemon.path("domains").display().to_string();
+    let config = daemon.path("rcptmapd.toml").display().to_string();
+    let command = format!("rcptmapd reload -c {config} --force {path}");
+    daemon.wait_for_log(&format!(
+        "{path}: 29 of 39 entries are gone (10 now), more than max_shrink = 20% allows; if that is right: {command}"
+    ));
+    assert_eq!(daemon.ask("domains", "d38.example"), "OK d38.example");
+    let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+    let forced = run(&arguments);
+    assert_eq!(forced.code, Some(0), "{forced:?}");
+    assert_eq!(daemon.ask("domains", "d38.example"), "NOTFOUND ");
 }
 
 #[test]

@@ -157,9 +157,9 @@ impl Content {
     /// Whether names at the domains that both name were folded alike, so that they can be compared.
     pub fn is_folded_like(&self, other: &Content) -> bool {
         let numbers = domain_numbers(self, other).into_iter().enumerate();
-        numbers.filter_map(|(at, there)| Some((DomainNumber(at as u32), there?))).all(|(here, there)| {
-            self.keeps_case(here) == other.keeps_case(there)
-        })
+        numbers
+            .filter_map(|(at, there)| Some((DomainNumber(at as u32), there?)))
+            .all(|(here, there)| self.keeps_case(here) == other.keeps_case(there))
     }
 
     fn first_not_in(&self, other: &Content) -> Vec<String> {

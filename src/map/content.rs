@@ -173,7 +173,7 @@ impl Content {
     }
 
     /// Whether some statement is about a domain.
-    pub(super) fn names(&self, domain: &[u8]) -> bool {
+    pub fn names(&self, domain: &[u8]) -> bool {
         self.domain(domain).is_some_and(|number| self.domains[number.0 as usize].named)
     }
 

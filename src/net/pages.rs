@@ -77,8 +77,11 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
     Page::Written
 }
 
+/// Whether guards watch over something of that name: a source, or a domain file or table by its path.
 fn is_source(core: &Core, name: &str) -> bool {
-    core.report.sources.iter().any(|source| source.name == name)
+    let report = &core.report;
+    report.sources.iter().any(|source| source.name == name)
+        || report.files.iter().any(|file| file.path == std::path::Path::new(name))
 }
 
 fn refuse(why: &str, out: &mut Vec<u8>) -> Page {

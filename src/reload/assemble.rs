@@ -15,7 +15,7 @@ pub fn groups(config: &Config, tables: &Tables) -> (Vec<DomainGroup>, bool) {
         let mut names: Vec<Box<[u8]>> = domain.names.iter().map(|name| name.0.as_bytes().into()).collect();
         if let Some(path) = &domain.file {
             match tables.domains(path) {
-                Some(listed) => names.extend(listed.iter().cloned()),
+                Some(listed) => names.extend(listed.map(Into::into)),
                 None => complete = false,
             }
         }

@@ -17,7 +17,7 @@ use super::report::{Report, SourceReport, State};
 use super::saved::Meta;
 use super::slot::{self, Attempt, Kept, Pin, Slot};
 use super::store::{Rollback, Saved, Store};
-use super::tables::Tables;
+use super::tables::{Force, Tables};
 use super::tell::quoted;
 use crate::config::{self, BackendServer, Config, MapConfig, MapValue, Origin, RelayDomain};
 use crate::map::{Builder, Changes, Domains, HashKey, Policy, Snapshot};
@@ -136,7 +136,9 @@ impl Catalog {
     pub fn refresh(&mut self, config: &Config, wish: &Wish) -> (Option<Directory>, Report) {
         let began = Instant::now();
         self.follow(config);
-        let (mut is_change, mut read) = self.tables.read(config, wish.all, began);
+        let command = |name: &str| force_command(self.serves.as_ref(), config, name);
+        let force = Force { names: &wish.force, command: &command };
+        let (mut is_change, mut read) = self.tables.read(config, wish.all, &force, began);
         let setting = self.setting(config, &wish.force);
         for source in &config.sources {
             let mut slot = self.slots.remove(&source.name).unwrap_or_default();
@@ -187,7 +189,8 @@ impl Catalog {
             let mut report = SourceReport { changes: None, ..slot.report(source) };
             match attempt {
                 Attempt::Failed(error) => {
-                    let force = error.can_be_forced().then(|| self.force_command(config, source));
+                    let force =
+                        error.can_be_forced().then(|| force_command(self.serves.as_ref(), config, &source.name));
                     report.error = Some(error.to_string());
                     report.force = force;
                     report.state = if slot.kept.is_some() { State::Kept } else { State::Missing };
@@ -427,7 +430,7 @@ impl Catalog {
         });
         let attempt = self.attempt(source, setting, slot);
         if let Attempt::Failed(error) = &attempt {
-            slot.fail(source, error, Some(self.force_command(config, source)));
+            slot.fail(source, error, Some(force_command(self.serves.as_ref(), config, &source.name)));
             return false;
         }
         let was_pinned = slot.pin.is_some();
@@ -492,20 +495,6 @@ impl Catalog {
         Attempt::New(Box::new(taken), Arc::new(changes))
     }
 
-    /// The command that takes a source though a guard holds it back.
-    fn force_command(&self, config: &Config, source: &config::Source) -> String {
-        let name = quoted(&source.name);
-        let file = self.serves.as_ref().filter(|serves| !serves.own_control).and_then(|serves| serves.file.as_deref());
-        match (file, &config.control) {
-            (_, None) => "it can be forced over a control socket only (control)".to_owned(),
-            (Some(file), _) if file == Path::new(config::DEFAULT_FILE) => format!("rcptmapd reload --force {name}"),
-            (Some(file), _) => format!("rcptmapd reload -c {} --force {name}", quoted(&file.to_string_lossy())),
-            (None, Some(control)) => {
-                format!("rcptmapd reload --control {} --force {name}", quoted(&control.to_string_lossy()))
-            }
-        }
-    }
-
     fn directory(&self, config: &Config) -> (Directory, Report) {
         let (groups, groups_complete) = assemble::groups(config, &self.tables);
         let slots = || config.sources.iter().filter_map(|source| Some((source, self.slots.get(&source.name)?)));
@@ -549,6 +538,20 @@ impl Catalog {
             files: self.tables.reports(),
             state_dir_error: self.store.as_ref().and_then(Store::trouble).map(str::to_owned),
             ..self.last.clone()
+        }
+    }
+}
+
+/// The command that takes a source or a file though a guard holds it back.
+fn force_command(serves: Option<&Serves>, config: &Config, name: &str) -> String {
+    let name = quoted(name);
+    let file = serves.filter(|serves| !serves.own_control).and_then(|serves| serves.file.as_deref());
+    match (file, &config.control) {
+        (_, None) => "it can be forced over a control socket only (control)".to_owned(),
+        (Some(file), _) if file == Path::new(config::DEFAULT_FILE) => format!("rcptmapd reload --force {name}"),
+        (Some(file), _) => format!("rcptmapd reload -c {} --force {name}", quoted(&file.to_string_lossy())),
+        (None, Some(control)) => {
+            format!("rcptmapd reload --control {} --force {name}", quoted(&control.to_string_lossy()))
         }
     }
 }

@@ -161,11 +161,7 @@ pub fn read(mut input: impl BufRead, mut builder: Builder) -> Result<(Meta, Cont
             for domain in content.case_sensitive() {
                 kept += &format!(" {}", String::from_utf8_lossy(&domain));
             }
-            return if case == kept {
-                Ok((meta, content))
-            } else {
-                Err(Broken::Case)
-            };
+            return if case == kept { Ok((meta, content)) } else { Err(Broken::Case) };
         }
         sum.update(&line);
         count += 1;

@@ -284,10 +284,7 @@ impl Slot {
             report.version = kept.version;
         }
         if let Some(kept) = self.of_another(source) {
-            let old = format!(
-                "in force is what {} said, whom it does not list gets \"try again later\"",
-                kept.origin
-            );
+            let old = format!("in force is what {} said, whom it does not list gets \"try again later\"", kept.origin);
             report.error = Some(report.error.map_or(old.clone(), |error| format!("{error}; {old}")));
         }
         if let (true, Some(max_age)) = (self.is_old, source.max_age) {

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::files::Look;
+use super::guard;
 use super::intake::Findings;
-use super::read::{self, ReadAs, Request, SourceError, Taken};
+use super::read::{self, ReadAs, Request, SETTLING, SourceError, Taken};
 use super::report::{FileReport, State};
 use super::slot::MAX_RETRY;
 use crate::config::{self, Config, MapKind, Origin};
@@ -16,12 +18,34 @@ use crate::source::Options;
 /// The files that are no source of recipients.
 pub struct Tables {
     key: HashKey,
-    domain_files: HashMap<PathBuf, Arc<Vec<Box<[u8]>>>>,
-    tables: HashMap<PathBuf, Arc<Content>>,
+    domain_files: HashMap<PathBuf, Kept>,
+    tables: HashMap<PathBuf, Kept>,
     /// As of the last load that read them.
     files: Vec<FileReport>,
     due: Option<Instant>,
     pause: Duration,
+}
+
+/// What is in force of a file.
+struct Kept {
+    content: Arc<Content>,
+    look: Look,
+}
+
+/// What became of a file that was read.
+enum Fate {
+    /// It is in force; whether it says something new.
+    Taken(Findings, bool),
+    /// It is to be looked at again in a moment; until then it is as it was.
+    Settling,
+}
+
+/// Who says what may be lost, and how.
+pub struct Force<'a> {
+    /// What is to be taken in any case: names of sources, paths of files.
+    pub names: &'a [String],
+    /// The command that takes it in any case.
+    pub command: &'a dyn Fn(&str) -> String,
 }
 
 impl Tables {
@@ -38,13 +62,13 @@ impl Tables {
     }
 
     /// The domains that a file lists, once it was read.
-    pub fn domains(&self, path: &Path) -> Option<&[Box<[u8]>]> {
-        self.domain_files.get(path).map(|listed| listed.as_slice())
+    pub fn domains(&self, path: &Path) -> Option<impl Iterator<Item = &[u8]>> {
+        self.domain_files.get(path).map(|kept| kept.content.domains().map(|(name, _)| name))
     }
 
     /// The pairs of a table, once it was read.
     pub fn table(&self, path: &Path) -> Option<&Arc<Content>> {
-        self.tables.get(path)
+        self.tables.get(path).map(|kept| &kept.content)
     }
 
     /// What became of each file.
@@ -58,36 +82,40 @@ impl Tables {
     }
 
     /// Reads domain files and tables, where wished for or due. Whether one has changed, and how many were read.
-    pub fn read(&mut self, config: &Config, all: bool, now: Instant) -> (bool, usize) {
+    pub fn read(&mut self, config: &Config, all: bool, force: &Force<'_>, now: Instant) -> (bool, usize) {
         if !all && self.due.is_none_or(|due| due > now) {
             self.files.iter_mut().for_each(|file| (file.is_new_error, file.has_new_faults) = (false, false));
             return (false, 0);
         }
-        let mut is_change = false;
-        let mut files = Vec::new();
-        for path in config.domains.iter().filter_map(|domain| domain.file.as_ref()) {
-            let read = self.read_file(path, ReadAs::OurDomains, false).map(|taken| {
-                let names = Arc::new(taken.content.domains().map(|(name, _)| name.into()).collect());
-                let old = self.domain_files.insert(path.clone(), Arc::clone(&names));
-                is_change |= old != Some(names);
-                taken.findings
-            });
-            let entries = self.domain_files.get(path).map(|names| names.len());
-            files.push(self.file_report(path, "domains", read, entries));
-        }
+        let (mut is_change, mut is_settling) = (false, false);
+        let mut files: Vec<FileReport> = Vec::new();
+        let domains = config.domains.iter().filter_map(|domain| domain.file.as_ref());
         let maps = config.maps.iter().filter(|map| map.kind == MapKind::Table);
-        let maps = maps.filter_map(|map| Some((map.path.as_ref()?, map.name.as_str())));
-        let nexthops = config.nexthops.iter().map(|nexthops| (&nexthops.file, "next hops"));
-        for (path, what) in maps.chain(nexthops) {
-            let read = self.read_file(path, ReadAs::Table, true).map(|taken| {
-                if self.tables.get(path).is_none_or(|old| old.digest() != taken.content.digest()) {
-                    self.tables.insert(path.clone(), Arc::new(taken.content));
-                    is_change = true;
+        let maps = maps.filter_map(|map| Some((map.path.as_ref()?, map.name.as_str(), ReadAs::Table)));
+        let nexthops = config.nexthops.iter().map(|nexthops| (&nexthops.file, "next hops", ReadAs::Table));
+        for (path, what, read_as) in
+            domains.map(|path| (path, "domains", ReadAs::OurDomains)).chain(maps).chain(nexthops)
+        {
+            let read = match self.take(path, read_as, force) {
+                Ok(Fate::Settling) => {
+                    is_settling = true;
+                    let before = self.files.iter().find(|file| file.path == *path);
+                    files.extend(before.map(|before| FileReport {
+                        is_new_error: false,
+                        has_new_faults: false,
+                        ..before.clone()
+                    }));
+                    continue;
                 }
-                taken.findings
-            });
-            let entries = self.tables.get(path).map(|table| table.pairs().len());
-            files.push(self.file_report(path, what, read, entries));
+                Ok(Fate::Taken(findings, is_new)) => {
+                    is_change |= is_new;
+                    Ok(findings)
+                }
+                Err(error) => Err(error),
+            };
+            let content = self.kept(read_as).get(path).map(|kept| &kept.content);
+            let entries = content.map(|content| content.statements());
+            files.push(self.file_report(path, what, read, entries, force));
         }
         self.domain_files.retain(|path, _| files.iter().any(|file| file.path == *path));
         self.tables.retain(|path, _| files.iter().any(|file| file.path == *path));
@@ -97,12 +125,43 @@ impl Tables {
             (true, Duration::ZERO) => config::DEFAULT_RETRY,
             (true, pause) => (pause * 2).min(MAX_RETRY),
         };
-        self.due = failed.then(|| Instant::now() + self.pause);
+        let pause = [failed.then_some(self.pause), is_settling.then_some(SETTLING)].into_iter().flatten().min();
+        self.due = pause.map(|pause| Instant::now() + pause);
         self.files = files;
         (is_change, self.files.len())
     }
 
-    fn read_file(&self, path: &Path, read_as: ReadAs, keep_values: bool) -> Result<Taken, SourceError> {
+    fn kept(&mut self, read_as: ReadAs) -> &mut HashMap<PathBuf, Kept> {
+        match read_as {
+            ReadAs::OurDomains => &mut self.domain_files,
+            _ => &mut self.tables,
+        }
+    }
+
+    /// Reads a file, and takes what it says unless that looks like an accident.
+    fn take(&mut self, path: &Path, read_as: ReadAs, force: &Force<'_>) -> Result<Fate, SourceError> {
+        let look = Look::at(path);
+        let known = self.kept(read_as).get(path).map(|kept| kept.look.clone());
+        let Taken { content, findings, is_settling, .. } = self.read_file(path, read_as, known.as_ref())?;
+        let mut is_new = true;
+        if let Some(old) = self.kept(read_as).get(path) {
+            is_new = old.content.digest() != content.digest();
+            let is_forced = force.names.iter().any(|name| Path::new(name) == path);
+            let lost = if is_new && !is_forced { lost(&old.content, &content) } else { 0 };
+            // In the middle of being written it is shorter than before and than after.
+            if lost > 0 && is_settling {
+                return Ok(Fate::Settling);
+            }
+            let (before, after) = (old.content.statements(), content.statements());
+            guard::share(before, lost, after, config::DEFAULT_MAX_SHRINK)
+                .map_err(|guard| SourceError::Guarded { path: path.into(), guard })?;
+        }
+        self.kept(read_as).insert(path.into(), Kept { content: Arc::new(content), look });
+        Ok(Fate::Taken(findings, is_new))
+    }
+
+    fn read_file(&self, path: &Path, read_as: ReadAs, known: Option<&Look>) -> Result<Taken, SourceError> {
+        let keep_values = read_as == ReadAs::Table;
         let options = Options::default();
         let request = Request {
             origin: &Origin::Path(path.into()),
@@ -110,7 +169,7 @@ impl Tables {
             options: &options,
             min_entries: 1,
             timeout: Duration::ZERO,
-            known: None,
+            known,
             several: false,
             keep_lines: false,
             name: "",
@@ -124,6 +183,7 @@ impl Tables {
         what: &str,
         read: Result<Findings, SourceError>,
         entries: Option<usize>,
+        force: &Force<'_>,
     ) -> FileReport {
         let before = self.files.iter().find(|file| file.path == path);
         let (findings, error) = match read {
@@ -136,7 +196,10 @@ impl Tables {
             (Some(_), Some(_)) => State::Kept,
             (Some(_), None) => State::Missing,
         };
-        let error = error.map(|error| error.to_string());
+        let error = error.map(|error| match error.can_be_forced() {
+            true => format!("{error}; if that is right: {}", (force.command)(&path.to_string_lossy())),
+            false => error.to_string(),
+        });
         FileReport {
             path: path.into(),
             what: what.to_owned(),
@@ -149,4 +212,10 @@ impl Tables {
             findings,
         }
     }
+}
+
+/// Domains and keys that the old version of a file had and the new one has not.
+fn lost(old: &Content, new: &Content) -> usize {
+    let domains = old.domains().filter(|(name, _)| !new.names(name)).count();
+    domains + old.pairs().iter().filter(|(key, _)| new.pairs().find(key).is_none()).count()
 }
