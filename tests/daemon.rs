@@ -258,7 +258,7 @@ fn at_the_limit_the_longest_idle_session_makes_room() {
     for at in [0, 2, 3] {
         assert_eq!(ask(&mut sessions[at], "rcpt", b"anna@example.org"), "OK anna@example.org", "session {at}");
     }
-    let log = daemon.log();
+    let log = daemon.wait_for_log("at the limit of 4 sessions");
     assert_eq!(log.matches("at the limit of 4 sessions").count(), 1, "{log}");
 }
 
