@@ -363,7 +363,8 @@ impl Builder {
             // Nothing in them that folding could take for something else.
             Key::CatchAll { .. } | Key::Subdomains { .. } | Key::Domain { .. } => return self.add(item),
         };
-        if local.len() >= address::MAX_LOCAL_PART {
+        let key = mark.into_iter().chain(local.iter().copied()).collect::<Vec<u8>>();
+        if key.len() > address::MAX_LOCAL_PART {
             return Err(OddLocalPart::TooLong.into());
         }
         let number = if domain.is_empty() { ANY_DOMAIN } else { self.intern_domain(domain)? };
@@ -373,7 +374,6 @@ impl Builder {
         if let Key::Prefix { prefix, .. } = item.key {
             self.prefixes[prefix.len()] = true;
         }
-        let key = mark.into_iter().chain(local.iter().copied()).collect::<Vec<u8>>();
         self.push(&key, number, &item.grant)
     }
 

@@ -323,6 +323,24 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_local_parts_are_read_back() {
+        let (whole, marked, domain) = ([b'a'; 255], [b'a'; 254], &b"example.org"[..]);
+        let mut builder = builder();
+        for key in [
+            Key::Recipient { local: &whole, domain },
+            Key::AnyDomain { local: &whole },
+            Key::Detail { local: &marked, domain, required: true },
+            Key::Prefix { prefix: &marked, domain },
+        ] {
+            builder.add(&Item { key, grant: Grant::ACCEPT }).expect("a fit item");
+        }
+        let (content, mut bytes) = (builder.finish(|_| {}), Vec::new());
+        write(&content, &meta(), &mut bytes).expect("memory takes it");
+        let (_, read_content) = read(&bytes[..], self::builder()).expect("a whole file");
+        assert_eq!(statements(&read_content), statements(&content));
+    }
+
+    #[test]
     fn a_file_cut_at_any_byte_is_not_taken() {
         let bytes = saved();
         for end in 0..bytes.len() {
