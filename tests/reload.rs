@@ -673,6 +673,36 @@ fn bounces_of_mailman_exist_without_a_delimiter() {
     }
 }
 
+#[test]
+fn a_folder_is_not_taken_without_one_of_its_files() {
+    let setup = Setup::new();
+    for folder in ["lists", "share"] {
+        std::fs::create_dir(setup.path(folder)).expect("a folder");
+    }
+    std::os::unix::fs::symlink(setup.path("share/b"), setup.path("lists/b")).expect("a link");
+    let config = "[[source]]\nname = \"all\"\npath = \"lists\"\n";
+    let setup = setup.file("lists/a", list(30)).file("share/b", "bert@example.org\n");
+    let mut daemon = setup.config(config).start();
+    // One of many that is away, or says nothing, would go unnoticed by the guard against loss.
+    std::fs::rename(daemon.path("share"), daemon.path("away")).expect("renamed");
+    daemon.hup();
+    daemon.wait_for_log("lists/b: no such file");
+    assert_eq!(daemon.query("bert@example.org"), "OK bert@example.org");
+    std::fs::rename(daemon.path("away"), daemon.path("share")).expect("renamed");
+    for (content, why) in
+        [("# to be filled\n", "lists/b: no entry in 1 line"), ("?? ??\n", "lists/b: no entry in 1 line, ")]
+    {
+        daemon.write("share/b", content);
+        daemon.hup();
+        daemon.wait_for_log(why);
+        assert_eq!(daemon.query("bert@example.org"), "OK bert@example.org", "{why}");
+    }
+    daemon.write("share/b", "bodo@example.org\n");
+    daemon.hup();
+    assert_eq!(daemon.query("bodo@example.org"), "OK bodo@example.org");
+    assert_eq!(daemon.query("bert@example.org"), "NOTFOUND ");
+}
+
 fn command(script: &str, more: &str) -> String {
     format!(
         "state_dir = \"DIR/state\"\n[[source]]\nname = \"ad\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nformat = \

@@ -2,7 +2,8 @@
 //!
 //! A folder stands for its regular files in the order of their names; names that begin with a dot, or end in `~` or
 //! `.new` (what Mailman and others write before they rename it) are left out. A pattern has `*` and `?` in its last
-//! component only.
+//! component only. A name that can't be looked behind (a link into a share that is not mounted) stays in: reading it fails,
+//! and with it the whole source, for nobody knows who is listed there.
 
 use std::ffi::OsStr;
 use std::fs::Metadata;
@@ -38,8 +39,9 @@ pub fn find(path: &Path) -> Result<Files, SourceError> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| unreadable(folder, &e))? {
         let entry = entry.map_err(|e| unreadable(folder, &e))?;
-        if wanted(&entry.file_name()) && std::fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file()) {
-            paths.push(entry.path());
+        let path = entry.path();
+        if wanted(&entry.file_name()) && std::fs::metadata(&path).map_or(true, |metadata| metadata.is_file()) {
+            paths.push(path);
         }
     }
     if paths.is_empty() {
@@ -172,6 +174,8 @@ mod tests {
         };
         assert_eq!(names(folder.path()), ["a.csv", "b", "c.csv"]);
         assert_eq!(names(&folder.path().join("*.csv")), ["a.csv", "c.csv"]);
+        std::os::unix::fs::symlink("/nonexistent/share/b", folder.path().join("b2")).expect("a link");
+        assert_eq!(names(folder.path()), ["a.csv", "b", "b2", "c.csv"], "what can't be seen is not left out");
         assert!(matches!(find(&folder.path().join("*.ldif")), Err(SourceError::NoFiles { .. })));
         assert!(matches!(find(&folder.path().join("no/*.csv")), Err(SourceError::Missing { .. })));
         // A name that looks like a pattern is a name, if there is such a file.

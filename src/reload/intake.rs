@@ -81,6 +81,16 @@ impl Intake {
         self.builder.len()
     }
 
+    /// Entries and bad lines so far.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.findings.entries, self.findings.fault_count)
+    }
+
+    /// The first bad line of one of several files, if it was kept.
+    pub fn first_fault_of(&self, file: &str) -> Option<FaultLine> {
+        self.findings.faults.iter().find(|fault| fault.file.as_deref() == Some(file)).cloned()
+    }
+
     /// What came of it: content, the rest, and the line of each statement.
     pub fn finish(self) -> (Content, Findings, Vec<u32>) {
         let Intake { builder, mut findings, lines, .. } = self;

@@ -272,6 +272,7 @@ impl<B: FnOnce(Option<Format>) -> Builder> Reading<'_, B> {
             let mut file = open(path)?;
             let before = file.metadata().map_err(|e| unreadable(path, &e))?;
             let number = self.intake.as_ref().map_or(0, Intake::next_number);
+            let (entries, faults) = self.intake.as_ref().map_or((0, 0), Intake::counts);
             if let Some(intake) = &mut self.intake {
                 intake.file = Some(path.display().to_string());
             }
@@ -288,15 +289,15 @@ impl<B: FnOnce(Option<Format>) -> Builder> Reading<'_, B> {
             let summary = feeder.finish(self).map_err(|refused| refuse(path, refused))?;
             let stamp = Stamp::of(&before);
             check_unchanged(path, &file, &stamp)?;
-            if found.several && stamp.size == 0 {
-                // One of many that is empty would go unnoticed by all other guards.
+            if let Some(intake) = self.intake.as_ref().filter(|intake| found.several && intake.counts().0 == entries) {
+                // One of many that says nothing would go unnoticed by all other guards.
                 return Err(SourceError::TooFew {
                     path: path.into(),
                     entries: 0,
                     least: 1,
-                    lines: 0,
-                    faults: 0,
-                    first: None,
+                    lines: summary.lines,
+                    faults: intake.counts().1 - faults,
+                    first: intake.first_fault_of(&path.display().to_string()).map(Box::new),
                 });
             }
             let modified = before.modified().ok();
