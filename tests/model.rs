@@ -36,6 +36,7 @@ fn says(entry: &Entry) -> Says {
     match entry {
         Entry::Accept { value } | Entry::Follow { value, .. } => Says::Yes(value.to_vec()),
         Entry::Refuse(reply) => Says::No(reply.clone()),
+        Entry::Unknown => panic!("no line of the model is unclear"),
     }
 }
 

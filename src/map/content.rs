@@ -37,6 +37,8 @@ struct ListedDomain {
     entries: usize,
     /// Those of the entries that refuse.
     refusals: usize,
+    /// Those of the entries that can't tell.
+    unknown: usize,
     /// A statement that was taken is about it. (A domain is numbered before the rest of its line is read.)
     named: bool,
     /// Its local parts keep their case.
@@ -53,6 +55,7 @@ impl ListedDomain {
             name: name.into(),
             entries: 0,
             refusals: 0,
+            unknown: 0,
             named: false,
             keeps_case,
             catch_all: false,
@@ -81,6 +84,8 @@ pub(super) struct Shapes {
     pub detail: bool,
     pub catch_all: bool,
     pub subdomains: bool,
+    /// Some statement says that the list can't tell.
+    pub unknown: bool,
     /// Lengths of the prefixes that occur, longest first.
     pub prefixes: Vec<u8>,
 }
@@ -94,6 +99,16 @@ impl Content {
     /// Number of keys that are listed to be refused.
     pub fn refusals(&self) -> usize {
         self.domains.iter().map(|domain| domain.refusals).sum()
+    }
+
+    /// Number of keys about which the list can't tell.
+    pub fn unknown(&self) -> usize {
+        self.domains.iter().map(|domain| domain.unknown).sum()
+    }
+
+    /// Number of keys that are listed to exist.
+    pub fn recipients(&self) -> usize {
+        self.len() - self.refusals() - self.unknown()
     }
 
     /// Number of statements of all kinds: keys, domains that are only named, pairs.
@@ -121,15 +136,15 @@ impl Content {
         self.domains.iter().skip(1).filter(|domain| domain.named).map(|domain| (&*domain.name, domain.entries))
     }
 
-    /// The same, with those of the keys that are listed to be refused.
+    /// The same without keys about which the list can't tell, and with those that are listed to be refused.
     pub fn domain_counts(&self) -> impl Iterator<Item = (&[u8], usize, usize)> {
         let named = self.domains.iter().skip(1).filter(|domain| domain.named);
-        named.map(|domain| (&*domain.name, domain.entries, domain.refusals))
+        named.map(|domain| (&*domain.name, domain.entries - domain.unknown, domain.refusals))
     }
 
-    /// Domains that are named without any key.
-    pub(super) fn bare_domains(&self) -> impl Iterator<Item = &[u8]> {
-        self.domains().filter(|(_, entries)| *entries == 0).map(|(name, _)| name)
+    /// Domains that are named without any key, but for those about which the list can't tell.
+    pub fn bare_domains(&self) -> impl Iterator<Item = &[u8]> {
+        self.domain_counts().filter(|(_, keys, _)| *keys == 0).map(|(name, ..)| name)
     }
 
     /// The keys of an access file that are no statement about a recipient.
@@ -262,6 +277,8 @@ pub struct Builder {
     keep_values: bool,
     case_sensitive: Domains,
     prefixes: [bool; 256],
+    /// Keys about which the list can't tell, as the table has them. They come last: what another line says about one counts.
+    unknown: Vec<(Box<[u8]>, DomainNumber)>,
     /// The domain that the last line named, as written: lists are mostly sorted or of one domain.
     last_domain: (Vec<u8>, Option<DomainNumber>),
     domain: Vec<u8>,
@@ -293,6 +310,7 @@ impl Builder {
             keep_values,
             case_sensitive,
             prefixes: [false; 256],
+            unknown: Vec::new(),
             last_domain: (Vec::new(), None),
             domain: Vec::new(),
             local: Vec::new(),
@@ -302,7 +320,7 @@ impl Builder {
         builder
     }
 
-    /// Statements so far, duplicates included.
+    /// Statements so far, duplicates included; those that can't tell get their numbers at the end.
     pub fn len(&self) -> usize {
         self.table.len()
     }
@@ -383,10 +401,20 @@ impl Builder {
     }
 
     /// The finished content. `duplicate` hears of every statement that an earlier one shadows.
-    pub fn finish(self, mut duplicate: impl FnMut(DuplicateKey<'_>)) -> Content {
+    pub fn finish(mut self, mut duplicate: impl FnMut(DuplicateKey<'_>)) -> Content {
+        let unknown = std::mem::take(&mut self.unknown);
+        if !unknown.is_empty() {
+            self.content.shapes.unknown = true;
+            let entry = self.intern_entry(Entry::Unknown);
+            for (local, domain) in unknown {
+                let class = self.intern_class(Class { domain, entry });
+                // A full table has been told of already: it can't take the next of what it could.
+                let _ = self.table.push(&local, class);
+            }
+        }
         let Builder { mut content, table, prefixes, .. } = self;
         content.shapes.prefixes = (0..=255).rev().filter(|&len| prefixes[usize::from(len)]).collect();
-        let mut counts = vec![(0, 0); content.domains.len()];
+        let mut counts = vec![(0, 0, 0); content.domains.len()];
         let table = {
             let Content { classes, entries, domains, key, .. } = &content;
             let domain_of = |class: ClassNumber| classes[class.0 as usize].domain;
@@ -400,9 +428,10 @@ impl Builder {
                 domain_digests[domain.0 as usize] ^ says
             };
             let entered = |class: ClassNumber| {
-                let (entries, refusals) = &mut counts[domain_of(class).0 as usize];
+                let (entries, refusals, unknown) = &mut counts[domain_of(class).0 as usize];
                 *entries += 1;
-                *refusals += usize::from(!entry_of(class).accepts());
+                *refusals += usize::from(matches!(entry_of(class), Entry::Refuse(_)));
+                *unknown += usize::from(matches!(entry_of(class), Entry::Unknown));
             };
             table.finish(key, domain_of, digest_of, entered, |twice| {
                 let number = domain_of(twice.lost.class);
@@ -411,8 +440,8 @@ impl Builder {
                 duplicate(DuplicateKey { lost, kept: entry_of(twice.kept) });
             })
         };
-        for (domain, (entries, refusals)) in content.domains.iter_mut().zip(counts) {
-            (domain.entries, domain.refusals) = (entries, refusals);
+        for (domain, counts) in content.domains.iter_mut().zip(counts) {
+            (domain.entries, domain.refusals, domain.unknown) = counts;
         }
         let bare = content.bare_domains().map(|name| content.key.hash_one((name, "named")));
         let pairs = content.pairs.iter().map(|pair| content.key.hash_one(pair));
@@ -482,6 +511,10 @@ impl Builder {
                 let entry = self.intern_entry(Entry::Refuse(reply.clone()));
                 self.intern_class(Class { domain, entry })
             }
+            Grant::Unknown => {
+                self.unknown.push((local.into(), domain));
+                return Ok(());
+            }
         };
         Ok(self.table.push(local, class)?)
     }
@@ -496,8 +529,9 @@ impl Builder {
     }
 
     fn intern_class(&mut self, class: Class) -> ClassNumber {
-        let Content { classes, key, domains, .. } = &mut self.content;
-        domains[class.domain.0 as usize].named = true;
+        let Content { classes, key, domains, entries, .. } = &mut self.content;
+        // What a line that is not understood mentions is not thereby a domain of ours.
+        domains[class.domain.0 as usize].named |= !matches!(entries[class.entry as usize], Entry::Unknown);
         let hash_of = |class: &Class| key.hash_one((class.domain.0, class.entry));
         let same = |at: &u32| {
             let there = classes[*at as usize];

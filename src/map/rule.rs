@@ -80,6 +80,9 @@ pub enum Grant<'a> {
     /// The recipient is refused: with a reply of its own, or with the domain's. A 4xx reply is a refusal for now (a full
     /// mailbox).
     Refuse(Option<Reply>),
+    /// The list can't tell: its line is not understood, or leaves the decision to somebody else. Who is not spoken for by
+    /// any other statement is unknown, not absent. It names no domain.
+    Unknown,
 }
 
 impl Grant<'static> {
@@ -104,6 +107,8 @@ pub enum Entry {
     },
     /// See [`Grant::Refuse`].
     Refuse(Option<Reply>),
+    /// See [`Grant::Unknown`].
+    Unknown,
 }
 
 impl Entry {
@@ -121,6 +126,7 @@ impl fmt::Display for Entry {
             Entry::Follow { domain, .. } => write!(f, "accept who exists at {}", domain.escape_ascii()),
             Entry::Refuse(None) => f.write_str("refuse"),
             Entry::Refuse(Some(reply)) => write!(f, "refuse, \"{reply}\""),
+            Entry::Unknown => f.write_str("can't tell"),
         }
     }
 }

@@ -60,6 +60,8 @@ pub(super) fn temporary(entry: &Entry) -> bool {
 pub(super) enum Decision<'s> {
     Exists(Option<Hit<'s>>),
     Refused(Hit<'s>),
+    /// A list can't tell, and nothing that comes before it can.
+    Unknown(Hit<'s>),
     NotListed,
 }
 
@@ -88,10 +90,41 @@ pub(super) struct Search<'s, 'a, T> {
     pub(super) trace: &'a mut T,
     /// Catch-alls that led here.
     pub(super) followed: usize,
+    /// Looks for nothing but what lists can't tell.
+    pub(super) among_unknown: bool,
 }
 
 impl<'s, T: Trace> Search<'s, '_, T> {
-    pub(super) fn all_steps(&mut self, name: Name<'_>) -> (Step, Decision<'s>) {
+    /// The decision of the lists. A list that can't tell about a recipient takes an "absent" back, if it speaks of the
+    /// recipient as closely as what refuses, and has no lower priority.
+    pub(super) fn decision(&mut self, name: Name<'_>) -> (Step, Decision<'s>) {
+        let (step, decision) = self.all_steps(name);
+        let refusal = match decision {
+            Decision::Refused(hit) if !temporary(hit.entry) => Some(hit),
+            Decision::NotListed => None,
+            _ => return (step, decision),
+        };
+        if !self.snapshot.unknown {
+            return (step, decision);
+        }
+        self.trace.note(step, &"some lists can't tell about everybody; looking whether that is about this recipient");
+        self.among_unknown = true;
+        let found = self.all_steps(name);
+        self.among_unknown = false;
+        let sources = &self.snapshot.sources;
+        match (found, refusal) {
+            ((_, Decision::Refused(unknown)), None) => (step, Decision::Unknown(unknown)),
+            ((closer, Decision::Refused(unknown)), Some(refusal))
+                if closer < step
+                    || closer == step && sources[unknown.source].priority >= sources[refusal.source].priority =>
+            {
+                (closer, Decision::Unknown(unknown))
+            }
+            _ => (step, decision),
+        }
+    }
+
+    fn all_steps(&mut self, name: Name<'_>) -> (Step, Decision<'s>) {
         if let Some(found) = self.named(Step::Exact, name) {
             return found;
         }
@@ -134,7 +167,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
         let snapshot = self.snapshot;
         missing <= snapshot.sources[hit.source].priority
             && *snapshot.domains[self.ours].name == *self.domain.bytes()
-            && snapshot.best_at(Key::of(name, &snapshot.key), self.ours) == Some(hit)
+            && snapshot.best_at(Key::of(name, &snapshot.key), self.ours, false) == Some(hit)
     }
 
     /// Listed as it is, or one of the names that exist always.
@@ -196,7 +229,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
         let delimiters = &self.policy.delimiters;
         let bases = lower.subaddresses(delimiters).map(|(base, _)| base);
         for base in std::iter::once(lower).chain(bases) {
-            let hit = self.snapshot.best_anywhere(base.bytes());
+            let hit = self.snapshot.best_anywhere(base.bytes(), self.among_unknown);
             self.trace.step(Step::AnyDomain, base.bytes(), b"", hit);
             if hit.is_some() {
                 return hit;
@@ -218,7 +251,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
                 return Some(hit);
             }
             set_marked(self.marked, mark::PREFIX, lower);
-            let hit = snapshot.best_anywhere(self.marked);
+            let hit = snapshot.best_anywhere(self.marked, self.among_unknown);
             if hit.is_some() {
                 self.trace.step(Step::Prefix, self.marked, b"", hit);
                 return hit;
@@ -263,8 +296,9 @@ impl<'s, T: Trace> Search<'s, '_, T> {
                     kept: &mut *self.kept,
                     trace: &mut *self.trace,
                     followed: self.followed + 1,
+                    among_unknown: false,
                 };
-                match there.all_steps(name).1 {
+                match there.decision(name).1 {
                     Decision::Exists(_) => Decision::Exists(Some(hit)),
                     decision => decision,
                 }
@@ -282,7 +316,8 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             self.marked.clear();
             self.marked.push(b'.');
             self.marked.extend_from_slice(parent.bytes());
-            let hit = snapshot.best(|_, content| content.get(hash, content.domain(self.marked)?, b""));
+            let hit =
+                snapshot.best(self.among_unknown, |_, content| content.get(hash, content.domain(self.marked)?, b""));
             self.trace.step(Step::Subdomains, b"", self.marked, hit);
             if hit.is_some() {
                 return hit;
@@ -314,7 +349,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             let hit = if step == Step::CatchAll && key.lower.is_empty() && !domain.catch_all {
                 None
             } else {
-                snapshot.best_at(key, at)
+                snapshot.best_at(key, at, self.among_unknown)
             };
             self.trace.step(step, key.kept.map_or(key.lower, |(_, kept)| kept), &domain.name, hit);
             if hit.is_some() {

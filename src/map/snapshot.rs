@@ -79,6 +79,8 @@ pub struct Snapshot {
     pub(super) detail: bool,
     pub(super) catch_all: bool,
     pub(super) below: bool,
+    /// Some content can't tell about somebody.
+    pub(super) unknown: bool,
     pub(super) prefixes: Vec<u8>,
 }
 
@@ -126,6 +128,7 @@ impl Snapshot {
             detail: shapes().any(|shapes| shapes.detail),
             catch_all: shapes().any(|shapes| shapes.catch_all),
             below: shapes().any(|shapes| shapes.subdomains),
+            unknown: shapes().any(|shapes| shapes.unknown),
             prefixes,
             sources,
             contents,
@@ -315,15 +318,16 @@ impl Snapshot {
         } else {
             Name { lower: local, kept: None }
         };
-        let mut search = Search { snapshot: self, ours, policy, domain, marked, kept, trace, followed: 0 };
-        let (step, decision) = search.all_steps(name);
+        let mut search =
+            Search { snapshot: self, ours, policy, domain, marked, kept, trace, followed: 0, among_unknown: false };
+        let (step, decision) = search.decision(name);
         let (verdict, hit) = match decision {
             Decision::Exists(hit) => (Verdict::Exists, hit),
             Decision::Refused(hit) if temporary(hit.entry) => (Verdict::Unknown, Some(hit)),
             Decision::Refused(hit) if self.missing.is_none_or(|missing| search.is_certain(name, hit, missing)) => {
                 (Verdict::Absent, Some(hit))
             }
-            Decision::Refused(hit) => (Verdict::Unknown, Some(hit)),
+            Decision::Refused(hit) | Decision::Unknown(hit) => (Verdict::Unknown, Some(hit)),
             Decision::NotListed => (if self.missing.is_some() { Verdict::Unknown } else { Verdict::Absent }, None),
         };
         finding(verdict, step, hit, local.bytes())
@@ -335,14 +339,22 @@ impl Snapshot {
     }
 
     /// The entry of the highest source that has one; among equals a refusal wins, and one for good before one for now.
+    /// `unknown`: out of what the lists can't tell, else out of the rest.
     #[inline]
-    pub(super) fn best<'s>(&'s self, entry_in: impl Fn(usize, &'s Content) -> Option<&'s Entry>) -> Option<Hit<'s>> {
+    pub(super) fn best<'s>(
+        &'s self,
+        unknown: bool,
+        entry_in: impl Fn(usize, &'s Content) -> Option<&'s Entry>,
+    ) -> Option<Hit<'s>> {
         let mut best: Option<Hit<'s>> = None;
         for (place, (source, content)) in self.contents.iter().enumerate() {
             if best.is_some_and(|best| self.sources[best.source].priority > self.sources[*source].priority) {
                 break;
             }
             let Some(entry) = entry_in(place, content) else { continue };
+            if matches!(entry, Entry::Unknown) != unknown {
+                continue;
+            }
             let hit = Hit { entry, source: *source };
             if !entry.accepts() && !temporary(entry) {
                 return Some(hit);
@@ -356,9 +368,9 @@ impl Snapshot {
 
     /// The entry for a key at one of our domains.
     #[inline]
-    pub(super) fn best_at(&self, key: Key<'_>, domain: usize) -> Option<Hit<'_>> {
+    pub(super) fn best_at(&self, key: Key<'_>, domain: usize, unknown: bool) -> Option<Hit<'_>> {
         let first = domain * self.contents.len();
-        self.best(|place, content| {
+        self.best(unknown, |place, content| {
             let number = self.numbers[first + place];
             if number == NOT_NAMED {
                 return None;
@@ -372,9 +384,9 @@ impl Snapshot {
     }
 
     /// The entry for a key at any domain.
-    pub(super) fn best_anywhere(&self, lower: &[u8]) -> Option<Hit<'_>> {
+    pub(super) fn best_anywhere(&self, lower: &[u8], unknown: bool) -> Option<Hit<'_>> {
         let hash = LocalHash::of(lower, &self.key);
-        self.best(|_, content| content.get(hash, ANY_DOMAIN, lower))
+        self.best(unknown, |_, content| content.get(hash, ANY_DOMAIN, lower))
     }
 
     /// Adds a domain, unless it is there. Below one whose subdomains are ours it has that one's policy, and its names go
@@ -685,6 +697,69 @@ mod tests {
         ] {
             assert_eq!(ask(&snapshot, address).0, verdict, "{address}");
         }
+    }
+
+    #[test]
+    fn what_a_list_cannot_tell_is_unknown_and_takes_back_no_acceptance() {
+        let cannot_tell = |key| Item { key, grant: Grant::Unknown };
+        let domain = &b"example.org"[..];
+        let all = Key::Prefix { prefix: b"", domain: b"" };
+        let of = |policy: Policy, unsure: &[Item<'_>]| {
+            let sure = [
+                recipient("anna@example.org"),
+                refuse(recipient("gone@example.org"), "550 5.1.1 Gone"),
+                refuse(accept(Key::CatchAll { domain: b"shut.example" }), "550 5.1.1 Shut"),
+                accept(Key::CatchAll { domain: b"open.example" }),
+            ];
+            let names = ["example.org", "shut.example", "open.example", "other.example"];
+            snapshot(vec![source(0, unsure), source(0, &sure)], vec![group(&names, policy)])
+        };
+        // Whom a line is about that nobody understands.
+        let one = of(
+            Policy::default(),
+            &[
+                cannot_tell(recipient("anna@example.org").key),
+                cannot_tell(recipient("x@shut.example").key),
+                cannot_tell(recipient("gone@example.org").key),
+            ],
+        );
+        assert_eq!(ask(&one, "anna@example.org"), (Verdict::Exists, Step::Exact));
+        assert_eq!(ask(&one, "gone@example.org"), (Verdict::Unknown, Step::Exact), "who knows which of the two holds");
+        assert_eq!(ask(&one, "x@shut.example"), (Verdict::Unknown, Step::Exact), "closer than the catch-all");
+        assert_eq!(ask(&one, "y@shut.example"), (Verdict::Absent, Step::CatchAll));
+        assert_eq!(ask(&one, "y@example.org"), (Verdict::Absent, Step::Verify));
+        // Somebody else decides about a domain, or about all.
+        let domain_wide = of(Policy::default(), &[cannot_tell(Key::CatchAll { domain })]);
+        assert_eq!(ask(&domain_wide, "anna@example.org"), (Verdict::Exists, Step::Exact));
+        assert_eq!(ask(&domain_wide, "y@example.org"), (Verdict::Unknown, Step::Verify));
+        assert_eq!(ask(&domain_wide, "gone@example.org"), (Verdict::Absent, Step::Exact));
+        assert_eq!(ask(&domain_wide, "y@other.example"), (Verdict::Absent, Step::Verify));
+        let probed = Policy { verify: super::super::Verify::ListThenProbe, ..Policy::default() };
+        let everywhere = of(probed, &[cannot_tell(all)]);
+        let mut scratch = Scratch::default();
+        for (address, verdict, is_probed) in [
+            ("y@open.example", Verdict::Exists, false),
+            ("y@other.example", Verdict::Unknown, true),
+            ("gone@example.org", Verdict::Absent, false),
+        ] {
+            let found = everywhere.lookup(address.as_bytes(), &mut scratch, &mut ());
+            assert_eq!((found.verdict, found.wants_probe()), (verdict, is_probed), "{address}");
+        }
+        // It makes no domain ours.
+        let implied = snapshot(
+            vec![source(0, &[recipient("anna@example.org"), cannot_tell(recipient("b@big.example").key)])],
+            vec![],
+        );
+        assert_eq!(ask(&implied, "b@big.example").0, Verdict::Foreign);
+        // A higher source knows better.
+        let higher = snapshot(
+            vec![
+                source(0, &[cannot_tell(recipient("gone@example.org").key)]),
+                source(1, &[refuse(recipient("gone@example.org"), "550 5.1.1 Gone")]),
+            ],
+            vec![group(&["example.org"], Policy::default())],
+        );
+        assert_eq!(ask(&higher, "gone@example.org"), (Verdict::Absent, Step::Exact));
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Catalog {
                 Attempt::New(taken, changes) => {
                     (report.state, report.error) = (State::Taken, None);
                     report.refusals = taken.content.refusals();
-                    report.recipients = taken.content.len() - report.refusals;
+                    report.recipients = taken.content.recipients();
                     (report.format, report.lines, report.findings) = (taken.format, taken.lines, taken.findings);
                     report.changes = Some(changes);
                 }

@@ -1,9 +1,10 @@
 //! Puts what a parser finds into a builder, and counts the rest.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::logging::escape;
-use crate::map::{Builder, Content, Grant, Item, Key, KeyText, Unfit};
+use crate::map::{Builder, Content, Entry, Grant, Item, Key, KeyText, Unfit};
 use crate::source::{Fault, Note, Sink, Skip};
 
 /// Bad lines of a source that are kept with their text; all are counted.
@@ -64,16 +65,46 @@ pub struct Intake {
     /// The table is full.
     pub too_large: Option<Unfit>,
     /// The file that is being read, where there are several.
-    pub file: Option<String>,
+    file: Option<String>,
     /// What it names is ours: `.example.org`, too, which a list of recipients has nothing to say about.
     pub declares: bool,
+    /// Lines of the statements that can't tell, which come last; and, of several files, where each begins among them.
+    unclear: Vec<u32>,
+    unclear_files: Vec<(PathBuf, usize)>,
+}
+
+/// What came of a source.
+pub struct Outcome {
+    /// What it lists.
+    pub content: Content,
+    /// The rest.
+    pub findings: Findings,
+    /// Line of each statement by its number, if lines were kept.
+    pub line_of: Vec<u32>,
+    /// Of several files, those with statements that can't tell: the number of the first of these.
+    pub unclear_files: Vec<(PathBuf, usize)>,
 }
 
 impl Intake {
     /// `keep_lines`: remember the line of every statement.
     pub fn new(builder: Builder, keep_lines: bool) -> Intake {
         let lines = keep_lines.then(Vec::new);
-        Intake { builder, findings: Findings::default(), lines, too_large: None, file: None, declares: false }
+        Intake {
+            builder,
+            findings: Findings::default(),
+            lines,
+            too_large: None,
+            file: None,
+            declares: false,
+            unclear: Vec::new(),
+            unclear_files: Vec::new(),
+        }
+    }
+
+    /// What follows is in this one of several files.
+    pub fn begin_file(&mut self, name: &str) {
+        self.unclear_files.push((name.into(), self.unclear.len()));
+        self.file = Some(name.to_owned());
     }
 
     /// Statements of the builder so far: the number of the next one.
@@ -91,22 +122,28 @@ impl Intake {
         self.findings.faults.iter().find(|fault| fault.file.as_deref() == Some(file)).cloned()
     }
 
-    /// What came of it: content, the rest, and the line of each statement.
-    pub fn finish(self) -> (Content, Findings, Vec<u32>) {
-        let Intake { builder, mut findings, lines, .. } = self;
-        let lines = lines.unwrap_or_default();
+    /// What came of it.
+    pub fn finish(self) -> Outcome {
+        let Intake { builder, mut findings, lines, unclear, mut unclear_files, .. } = self;
+        let statements = builder.len();
+        unclear_files.iter_mut().for_each(|(_, first)| *first += statements);
+        let line_of: Vec<u32> = lines.map(|lines| [lines, unclear].concat()).unwrap_or_default();
         let content = builder.finish(|twice| {
+            // A line that is not understood mentions whom another one is about.
+            if matches!(twice.lost.entry, Entry::Unknown) {
+                return;
+            }
             findings.duplicates += 1;
             if twice.lost.entry != twice.kept && findings.conflicts.len() < KEPT_FAULTS {
                 findings.conflicts.push(Conflict {
-                    line: lines.get(twice.lost.number).copied(),
+                    line: line_of.get(twice.lost.number).copied(),
                     key: KeyText(twice.lost.key).to_string(),
                     lost: twice.lost.entry.to_string(),
                     kept: twice.kept.to_string(),
                 });
             }
         });
-        (content, findings, lines)
+        Outcome { content, findings, line_of, unclear_files }
     }
 
     fn fault(&mut self, line: u32, text: &[u8], why: impl FnOnce() -> String) {
@@ -120,6 +157,13 @@ impl Intake {
 
 impl Sink for Intake {
     fn item(&mut self, line: u32, mut item: Item<'_>) {
+        if item.grant == Grant::Unknown {
+            // No entry. What can't be a recipient needs no doubt, and its line is reported already.
+            if self.builder.add(&item).is_ok() {
+                self.unclear.push(line);
+            }
+            return;
+        }
         if let Key::Domain { domain: [b'.', domain @ ..] } = item.key {
             if !self.declares {
                 return self.skip(line, Skip::Below);
@@ -166,5 +210,39 @@ impl Sink for Intake {
 
     fn note(&mut self, line: u32, note: Note) {
         self.findings.notes.push((line, note));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::map::{Domains, HashKey};
+    use crate::source::{Format, Options, Parser};
+
+    #[test]
+    fn what_a_line_cannot_tell_comes_last_with_its_file_and_line() {
+        let builder = Builder::new(HashKey::with_seeds(1, 2, 3, 4), true, Domains::new());
+        let mut intake = Intake::new(builder, true);
+        for (name, text) in [
+            ("a", "x@a.example state=ful\nanna@a.example\n"),
+            ("b", "x@a.example\ny@a.example text=\"\nanna@a.example, bert@a.example\n100%@a.example,\n"),
+        ] {
+            intake.begin_file(name);
+            let mut parser = Parser::new(Format::Plain, &Options::default());
+            parser.feed(text.as_bytes(), &mut intake).and_then(|()| parser.finish(&mut intake)).expect("a list");
+        }
+        let Outcome { content, findings, line_of, unclear_files } = intake.finish();
+        let said = content.listed().map(|l| format!("{}: {} {}", line_of[l.number], KeyText(l.key), l.entry));
+        assert_eq!(
+            said.collect::<Vec<_>>(),
+            [
+                "2: anna@a.example accept",
+                "1: x@a.example accept",
+                "2: y@a.example can't tell",
+                "3: bert@a.example can't tell",
+            ]
+        );
+        assert_eq!((findings.entries, findings.fault_count, findings.duplicates), (2, 4, 0));
+        assert_eq!(unclear_files, [("a".into(), 2), ("b".into(), 3)]);
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::command::{self, Failed};
 use super::files::{self, Look, Stamp};
 use super::guard::Guard;
-use super::intake::{FaultLine, Findings, Intake};
+use super::intake::{FaultLine, Findings, Intake, Outcome};
 use super::tell::plural;
 use crate::config::{Origin, reason};
 use crate::map::{Builder, Content, Unfit};
@@ -274,7 +274,7 @@ impl<B: FnOnce(Option<Format>) -> Builder> Reading<'_, B> {
             let number = self.intake.as_ref().map_or(0, Intake::next_number);
             let (entries, faults) = self.intake.as_ref().map_or((0, 0), Intake::counts);
             if let Some(intake) = &mut self.intake {
-                intake.file = Some(path.display().to_string());
+                intake.begin_file(&path.display().to_string());
             }
             let mut feeder = Feeder::new(path.display().to_string(), found.several);
             let mut chunk = vec![0; CHUNK];
@@ -350,7 +350,7 @@ impl<B: FnOnce(Option<Format>) -> Builder> Reading<'_, B> {
         if let Some(why) = intake.too_large {
             return Err(SourceError::TooLarge { path, why });
         }
-        let (content, findings, line_of) = intake.finish();
+        let Outcome { content, findings, line_of, unclear_files } = intake.finish();
         if findings.entries < request.min_entries {
             let (entries, least, faults) = (findings.entries, request.min_entries, findings.fault_count);
             let first = findings.faults.into_iter().next().map(Box::new);
@@ -371,7 +371,7 @@ impl<B: FnOnce(Option<Format>) -> Builder> Reading<'_, B> {
             modified: self.modified,
             is_settling: self.is_settling,
             line_of,
-            files: self.files,
+            files: [self.files, unclear_files].concat(),
         })
     }
 }
@@ -426,7 +426,9 @@ impl Feeder {
             // Of several files a later one may be an access file, whose own words count.
             let kept_as = if self.several { Some(Format::Access) } else { format };
             let mut intake = Intake::new(builder(kept_as), request.keep_lines);
-            intake.file = self.several.then(|| self.name.clone());
+            if self.several {
+                intake.begin_file(&self.name);
+            }
             intake.declares = request.read_as == ReadAs::OurDomains;
             reading.intake = Some(intake);
             (reading.format, reading.detection) = (format, detection);

@@ -110,13 +110,14 @@ pub fn write(content: &Content, meta: &Meta, out: impl Write) -> io::Result<()> 
             Entry::Follow { domain: target, value } => {
                 statement(&mut out, kind, [domain, local], &[b">", target, b" ", value])?;
             }
+            Entry::Unknown => statement(&mut out, kind, [domain, local], &[b"?"])?,
             Entry::Refuse(None) => statement(&mut out, kind, [domain, local], &[b"-"])?,
             Entry::Refuse(Some(reply)) => {
                 statement(&mut out, kind, [domain, local], &[b"-", reply.line().as_bytes()])?;
             }
         }
     }
-    for (domain, _) in content.domains().filter(|(name, entries)| *entries == 0 && !name.starts_with(b".")) {
+    for domain in content.bare_domains().filter(|name| !name.starts_with(b".")) {
         statement(&mut out, b'm', [domain, b""], &[b"+"])?;
     }
     for (key, value) in content.pairs().iter() {
@@ -213,6 +214,7 @@ fn statement(text: &[u8], local: &mut Vec<u8>, value: &mut Vec<u8>, builder: &mu
             let blank = memchr::memchr(b' ', target)?;
             Grant::Follow { domain: &target[..blank], value: &target[blank + 1..] }
         }
+        (b'?', b"") => Grant::Unknown,
         (b'-', b"") => Grant::Refuse(None),
         (b'-', reply) => Grant::Refuse(Some(Reply::from_str(std::str::from_utf8(reply).ok()?).ok()?)),
         _ => return None,
@@ -289,6 +291,10 @@ mod tests {
             (Key::CatchAll { domain: b"open.example" }, Grant::ACCEPT),
             (Key::CatchAll { domain: b"new.example" }, Grant::Follow { domain: b"a.example", value: b"%1@a.example" }),
             (Key::Subdomains { domain: b"lab.example" }, Grant::ACCEPT),
+            (Key::Recipient { local: b"unclear", domain }, Grant::Unknown),
+            (Key::Prefix { prefix: b"", domain: b"" }, Grant::Unknown),
+            (Key::CatchAll { domain: b"elsewhere.example" }, Grant::Unknown),
+            (Key::Domain { domain: b"elsewhere.example" }, Grant::ACCEPT),
             (Key::Domain { domain: b"empty.example" }, Grant::ACCEPT),
         ] {
             builder.add(&Item { key, grant }).expect("a fit item");

@@ -277,7 +277,7 @@ impl Slot {
         report.vanished = self.vanished.len();
         if let Some(kept) = &self.kept {
             report.refusals = kept.content.refusals();
-            report.recipients = kept.content.len() - report.refusals;
+            report.recipients = kept.content.recipients();
             report.format = kept.format;
             report.taken_at = Some(kept.taken_at);
             report.modified = kept.as_of;

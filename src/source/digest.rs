@@ -70,6 +70,7 @@ impl fmt::Display for Item<'_> {
             Grant::Accept { value: [] } => write!(f, "{}", self.key),
             Grant::Accept { value } => write!(f, "{} = {}", self.key, String::from_utf8_lossy(value)),
             Grant::Follow { domain, .. } => write!(f, "{} -> {}", self.key, String::from_utf8_lossy(domain)),
+            Grant::Unknown => write!(f, "{} ?", self.key),
             Grant::Refuse(None) => write!(f, "{} ! absent", self.key),
             Grant::Refuse(Some(reply)) => write!(f, "{} ! {reply}", self.key),
         }
