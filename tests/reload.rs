@@ -217,6 +217,35 @@ fn a_list_that_root_alone_may_read_is_told_with_advice() {
     assert_eq!(daemon.query("u2@example.org"), "OK u2@example.org");
 }
 
+#[test]
+fn nobody_is_absent_for_a_line_that_is_not_understood() {
+    let list = format!(
+        "{}all@example.org {}\nunclear@example.org state=ful\nlate@example.org state=ful\nlate@example.org\n",
+        list(5),
+        "x".repeat(70_000)
+    );
+    let recipients = "anna@prog.example\n@prog.example|/usr/bin/vrfy\ncdb.example:users.cdb\n";
+    let config = "state_dir = \"DIR/state\"\n[[domain]]\nnames = [\"example.org\", \"prog.example\", \"cdb.example\"]\n[[source]]\nname = \"list\"\npath = \
+                  \"list\"\nformat = \"plain\"\n[[source]]\nname = \"recipients\"\npath = \"recipients\"\n";
+    let daemon = Setup::new().file("list", list).file("recipients", recipients).config(config).start();
+    let check = |daemon: &Daemon| {
+        for exists in ["all@example.org", "late@example.org", "u4@example.org", "anna@prog.example"] {
+            assert_eq!(daemon.query(exists), format!("OK {exists}"));
+        }
+        for unknown in ["unclear@example.org", "bert@prog.example", "anna@cdb.example"] {
+            assert!(daemon.query(unknown).starts_with("TEMP "), "{unknown}: {}", daemon.query(unknown));
+        }
+        assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    };
+    check(&daemon);
+    // What was saved can't tell either.
+    until("saved", || daemon.status()["sources"][1]["version"] == 1);
+    for name in ["list", "recipients"] {
+        std::fs::remove_file(daemon.path(name)).expect("it is there");
+    }
+    check(&daemon.restart());
+}
+
 // --- guards --------------------------------------------------------------------------------------------------------
 
 #[test]

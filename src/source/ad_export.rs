@@ -101,6 +101,7 @@ mod tests {
                 "11 fault Prose | etc...",
                 "12 fault Prose | and so on",
                 "13 fault Address | alias: smtp:two words@example.org",
+                "13 recipient words@example.org ?",
                 "14 skip banner",
             ]
         );

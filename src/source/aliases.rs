@@ -103,7 +103,9 @@ mod tests {
                 "16 fault Fields | etc...",
                 "17 fault Fields | and so on",
                 "18 fault NoValue | alone:",
+                "18 any-domain alone@ ?",
                 "19 fault Fields | anna@example.org",
+                "19 recipient anna@example.org ?",
                 "20 fault Address | see also: bert",
             ]
         );

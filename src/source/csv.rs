@@ -81,6 +81,10 @@ impl Reader for Csv {
         Ok(())
     }
 
+    fn cut<S: Sink>(&mut self, number: u32, _: &[u8], _: &mut S) -> Result<(), Refused> {
+        Err(Refused::TooLong { line: number })
+    }
+
     fn end<S: Sink>(&mut self, lines: u32, sink: &mut S) -> Result<(), Refused> {
         if self.rows.as_ref().is_some_and(Rows::is_open) {
             return Err(Refused::CutOff { line: lines, what: "a quoted field does not end" });

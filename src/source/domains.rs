@@ -55,6 +55,7 @@ mod tests {
                 "8 fault Domain | etc...",
                 "9 fault Prose | and so on",
                 "10 fault Domain | anna@example.org",
+                "10 recipient anna@example.org ?",
                 "11 fault Prose | example.org and so on",
             ]
         );

@@ -58,13 +58,18 @@ pub enum Fault {
     #[error("this reads like prose, not like an entry")]
     Prose,
     /// A regular expression.
-    #[error("regular expressions are not read; list the recipients that they stand for")]
+    #[error("regular expressions are not read: whom it may stand for is put off; list these recipients instead")]
     Regexp,
     /// A program decides.
-    #[error("a program decides about these recipients, which a list can't; use a probe instead")]
+    #[error(
+        "a program decides about these recipients, which a list can't: they are put off until a probe (`verify`) or \
+         another source stands in its place and this line is gone"
+    )]
     Program,
     /// Another file or list decides.
-    #[error("this refers to another file; make that a source of its own")]
+    #[error(
+        "this refers to another file: whom it may list is put off until that is a source of its own and this line is gone"
+    )]
     Reference,
     /// Not made of the fields that this format has.
     #[error("the line does not have the fields of this format")]
@@ -205,6 +210,12 @@ pub enum Refused {
         line: u32,
         /// What is missing.
         what: &'static str,
+    },
+    /// A line whose entries can't be told from its beginning.
+    #[error("line {line} is longer than 64 KiB, and what it lists can't be told; leave columns such as members out")]
+    TooLong {
+        /// Which.
+        line: u32,
     },
     /// The server stopped in the middle.
     #[error("line {line}: the search ended with result {code}{}; the list is not complete", ldap_result(*code))]

@@ -8,7 +8,7 @@
 use memchr::memchr;
 
 use super::base64::decode;
-use super::lines::{Join, trim_start};
+use super::lines::{Join, excerpt, trim_start};
 use super::postmap::tell;
 use super::proxy::{LIMITS, Proxy, proxy};
 use super::{Disabled, Fault, Grant, Item, Note, Options, Reader, Refused, Sink, Skip};
@@ -65,6 +65,18 @@ impl Reader for Ldif {
             },
         }
         Ok(())
+    }
+
+    fn cut<S: Sink>(&mut self, number: u32, start: &[u8], sink: &mut S) -> Result<(), Refused> {
+        match attribute(start) {
+            Ok(attribute) if ADDRESSES.iter().any(|name| attribute.name.eq_ignore_ascii_case(name)) => {
+                sink.fault(number, excerpt(start), Fault::TooLong);
+                Ok(())
+            }
+            // A photograph or the like; the name of an entry counts however long it is.
+            Ok(attribute) => self.attribute(number, start, attribute, sink),
+            Err(_) => self.line(number, start, sink),
+        }
     }
 
     fn end<S: Sink>(&mut self, lines: u32, sink: &mut S) -> Result<(), Refused> {

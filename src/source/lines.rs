@@ -11,7 +11,10 @@ use super::{Fault, Reader, Refused, Sink};
 /// The longest logical line. An LDIF or CSV line of a group with a thousand addresses has half of it.
 pub(super) const MAX_LINE: usize = 64 * 1024;
 
-/// As much of an over-long line as is kept for the report.
+/// As much of an over-long line as is kept: the longest key is within.
+const KEPT: usize = 1024;
+
+/// As much of it as is reported.
 const EXCERPT: usize = 256;
 
 /// How lines of a format go on.
@@ -59,7 +62,7 @@ impl Cut {
         self.text.extend_from_slice(piece);
         self.overlong = overlong || self.text.len() > MAX_LINE;
         if self.overlong {
-            self.text.truncate(EXCERPT);
+            self.text.truncate(KEPT);
         }
     }
 
@@ -219,14 +222,13 @@ fn deliver<R: Reader, S: Sink>(
     sink: &mut S,
 ) -> Result<(), Refused> {
     if overlong {
-        sink.fault(number, excerpt(text), Fault::TooLong);
-        return Ok(());
+        return reader.cut(number, trim_end(text.get(..KEPT).unwrap_or(text)), sink);
     }
     reader.line(number, text, sink)
 }
 
 /// As much of a text as a report wants.
-fn excerpt(text: &[u8]) -> &[u8] {
+pub(super) fn excerpt(text: &[u8]) -> &[u8] {
     text.get(..EXCERPT).unwrap_or(text)
 }
 

@@ -9,6 +9,7 @@ use memchr::memchr3;
 use super::aliases::{name_key, redirection};
 use super::lines::{Join, trim_start};
 use super::syntax::{Shape, is_full_domain, is_prose, quoted_end, shape};
+use super::unclear::{EVERYBODY, unknown, unknown_by_pattern};
 use super::{Fault, Grant, Item, Key, Options, Reader, Refused, Sink};
 
 #[derive(Debug)]
@@ -26,7 +27,21 @@ impl Reader for Lsearch {
     fn line<S: Sink>(&mut self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Refused> {
         match entry(line, &self.domain) {
             Ok(item) => sink.item(number, item),
-            Err(fault) => sink.fault(number, line, fault),
+            Err(fault) => {
+                sink.fault(number, line, fault);
+                match (line, self.domain.as_slice()) {
+                    ([b'^', ..], domain) => {
+                        // A blank or a colon ends the key.
+                        let pattern = line.split(|b| b": \t".contains(b)).next().unwrap_or(line);
+                        match pattern.contains(&b'@') || domain.is_empty() {
+                            true => unknown_by_pattern(number, pattern, sink),
+                            false => unknown(number, Key::CatchAll { domain }, sink),
+                        }
+                    }
+                    (b"*" | [b'*', b':' | b' ' | b'\t', ..], _) => unknown(number, EVERYBODY, sink),
+                    _ => {}
+                }
+            }
         }
         Ok(())
     }
@@ -88,10 +103,13 @@ mod tests {
                 "6 domain example.com = y",
                 "7 domain .example.com = z",
                 "8 fault Regexp | ^.*@x: n",
+                "8 prefix *@ ?",
                 "9 fault Address | etc...",
                 "10 fault Prose | and so on",
                 "11 fault NoDomain | *: w",
+                "11 prefix *@ ?",
                 "12 fault NoDomain | dora: d",
+                "12 any-domain dora@ ?",
             ]
         );
     }

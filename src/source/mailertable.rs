@@ -112,6 +112,7 @@ mod tests {
                     "10 fault NoValue | etc...",
                     "11 fault Prose | and so on",
                     "12 fault Value | example.com mbx",
+                    "12 any-domain example.com@ ?",
                     "13 subdomains @.shut.example ! 550 5.0.0 closed",
                 ]
             );
@@ -122,6 +123,6 @@ mod tests {
     fn only_transport_lines_go_on() {
         let text = b"example.org\n  smtp:[a]\n";
         assert_eq!(digest(Format::Transport, text).events[0].to_string(), "1 domain example.org = smtp:[a]");
-        assert_eq!(digest(Format::Mailertable, text).events[1].to_string(), "2 fault LeadingBlank |   smtp:[a]");
+        assert_eq!(digest(Format::Mailertable, text).events[2].to_string(), "2 fault LeadingBlank |   smtp:[a]");
     }
 }

@@ -8,6 +8,7 @@
 use super::aliases::{name_and_target, name_key};
 use super::lines::Join;
 use super::syntax::{Shape, is_domain, is_full_domain, is_local, is_prose, key_and_value, shape};
+use super::unclear::unknown_by_pattern;
 use super::{Fault, Grant, Item, Key, Options, Reader, Refused, Sink};
 
 #[derive(Debug)]
@@ -25,6 +26,10 @@ impl Reader for Mailman {
     fn line<S: Sink>(&mut self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Refused> {
         if let Err(fault) = self.entry(number, line, sink) {
             sink.fault(number, line, fault);
+            if fault == Fault::Regexp {
+                let pattern = key_and_value(line).map_or(line, |(key, _)| key);
+                unknown_by_pattern(number, pattern, sink);
+            }
         }
         Ok(())
     }
@@ -177,8 +182,11 @@ mod tests {
                 "3 recipient go@lists.example.org = lmtp:x",
                 "4 domain lists.example.org = lists.example.org",
                 "5 fault Regexp | /^.*@lists\\\\.example\\\\.org$/ lmtp:x",
+                "5 catch-all @lists.example.org ?",
                 "6 fault Regexp | /^a@b/ lmtp:x",
+                "6 prefix *@ ?",
                 "7 fault Regexp | /^a(b|c)?@b\\\\.c$/ lmtp:x",
+                "7 catch-all @b.c ?",
             ]
         );
     }

@@ -5,7 +5,7 @@
 //! a source that can't be the whole truth (binary, cut off, exported wrongly) is refused as a whole.
 //!
 //! ```text
-//! chunk -> encoding (BOM, UTF-16) -> lines (LF, CRLF, continuation, limits) -> a format's reader -> Sink
+//! chunk -> encoding (BOM, UTF-16) -> lines (LF, CRLF, continuation, limits) -> a format's reader -> unclear -> Sink
 //! ```
 //!
 //! To add a format: a file with a `Reader` of its own, a row in the table below, a rule in `detect.rs`, and a folder
@@ -39,6 +39,7 @@ mod qmail;
 mod rcptto;
 mod syntax;
 mod table;
+mod unclear;
 mod userdb;
 mod virtusertable;
 
@@ -54,6 +55,7 @@ pub use item::{
 
 use encoding::Decoder;
 use lines::{Join, Lines};
+use unclear::{Careful, Cut};
 
 /// One format: makes items out of logical lines.
 trait Reader {
@@ -65,6 +67,12 @@ trait Reader {
     /// A logical line without line end and trailing blanks, never longer than 64 KiB. A raw format (`Join::Raw`) gets
     /// every chunk as it comes.
     fn line<S: Sink>(&mut self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Refused>;
+
+    /// The beginning of a logical line that is longer than that: the key counts, the rest is lost.
+    fn cut<S: Sink>(&mut self, number: u32, start: &[u8], sink: &mut S) -> Result<(), Refused> {
+        sink.fault(number, lines::excerpt(start), Fault::TooLong);
+        self.line(number, start, &mut Cut(sink))
+    }
 
     /// Nothing follows the `lines` lines.
     fn end<S: Sink>(&mut self, _lines: u32, _sink: &mut S) -> Result<(), Refused> {
@@ -216,13 +224,13 @@ impl Parser {
     /// Takes the next chunk, of any size, cut anywhere.
     pub fn feed<S: Sink>(&mut self, chunk: &[u8], sink: &mut S) -> Result<(), Refused> {
         let Parser { decoder, lines, reader } = self;
-        with_reader!(reader, reader => feed(decoder, lines, reader, chunk, sink))
+        with_reader!(reader, reader => feed(decoder, lines, reader, chunk, &mut Careful(sink)))
     }
 
     /// Nothing follows.
     pub fn finish<S: Sink>(self, sink: &mut S) -> Result<Summary, Refused> {
         let Parser { mut decoder, mut lines, mut reader } = self;
-        with_reader!(&mut reader, reader => finish(&mut decoder, &mut lines, reader, sink))
+        with_reader!(&mut reader, reader => finish(&mut decoder, &mut lines, reader, &mut Careful(sink)))
     }
 }
 
@@ -320,6 +328,48 @@ mod tests {
         assert_eq!(summary(b"a@example.org\n\nb@example.org"), Ok((3, false)));
         assert_eq!(summary(b"a@example.org\n# end 1 lines\n"), Ok((2, true)));
         assert_eq!(summary(b"a@example.org\n# end 3 lines\n"), Err(Refused::EndMark { line: 2, said: 3 }));
+    }
+
+    #[test]
+    fn the_key_of_a_line_that_is_too_long_is_kept() {
+        let members = "bert@elsewhere.invalid, ".repeat(3000);
+        let folded = members.replace(' ', "\n  ");
+        for (format, line, expected) in [
+            (Format::Plain, format!("all@x.example {members}"), "recipient all@x.example"),
+            (Format::Postmap, format!("all@x.example {members}"), "recipient all@x.example"),
+            (Format::Postmap, format!("all@x.example\n  {folded}"), "recipient all@x.example"),
+            (Format::Aliases, format!("all: {folded}"), "recipient all@example.org"),
+            (Format::Aliases, format!("all@x.example: {folded}"), "recipient all@x.example"),
+            (Format::Lsearch, format!("all@x.example: {folded}"), "recipient all@x.example"),
+            (Format::Mailman, format!("all: {folded}"), "recipient all@example.org"),
+            (Format::Virtusertable, format!("all@x.example {members}"), "recipient all@x.example"),
+            (Format::Access, format!("To:all@x.example 550 {members}"), "recipient all@x.example ! 550 5.0.0 bert"),
+            (Format::Access, format!("To:all@x.example {members}"), "recipient all@x.example ?"),
+            (Format::Userdb, format!("all:maildrop {members}"), "recipient all@example.org"),
+            (Format::PasswdFile, format!("all@x.example:{members}"), "recipient all@x.example"),
+            (Format::Passwd, format!("all:x:1000:{members}"), "any-domain all@ ?"),
+            (Format::QmailRecipients, format!("@x.example|{members}"), "catch-all @x.example ?"),
+            (Format::Ldif, format!("dn: x\nmail: all@x.example {members}"), "recipient all@x.example ?"),
+        ] {
+            let digest = digest(format, format!("{line}\n").as_bytes());
+            let said: Vec<String> = digest.events.iter().map(ToString::to_string).collect();
+            let number = if format == Format::Ldif { 2 } else { 1 };
+            assert!(said[0].starts_with(&format!("{number} fault TooLong | ")), "{format}: {said:?}");
+            let expected = format!("{number} {expected}");
+            assert!(said.iter().any(|event| event.starts_with(&expected)), "{format}: {said:?}");
+            assert!(said.iter().all(|event| event.len() < 1100 && !event.contains(" = ")), "{format}: {said:?}");
+        }
+        // Columns and values that can't be cut.
+        let csv = format!("Mail,Members\nall@x.example,\"{members}\"\n");
+        assert_eq!(digest(Format::Csv, csv.as_bytes()).outcome, Err(Refused::TooLong { line: 2 }));
+        assert_eq!(table(format!("all@x.example {members}").as_bytes()), Err(Refused::TooLong { line: 1 }));
+        // A photograph is nobody's address.
+        let ldif = format!("dn: x\nthumbnailPhoto:: {}\nmail: anna@x.example\n", "QUJD".repeat(20_000));
+        let said: Vec<String> = digest(Format::Ldif, ldif.as_bytes()).events.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["3 recipient anna@x.example"]);
+        // A password is not shown.
+        let text = format!("anna:geheim{members}\n");
+        assert!(!format!("{:?}", digest(Format::PasswdFile, text.as_bytes()).events).contains("geheim"));
     }
 
     #[test]

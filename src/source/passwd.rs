@@ -3,6 +3,7 @@
 
 use super::lines::is_idle;
 use super::syntax::{Shape, attached, shape};
+use super::unclear::Cut;
 use super::{Fault, Grant, Item, Key, Options, Reader, Refused, Sink, Skip};
 
 /// `name:x:uid:gid:gecos:home:shell`: people, by uid and shell.
@@ -21,6 +22,11 @@ impl Reader for Passwd {
             tell(number, line, self.account(line), sink);
         }
         Ok(())
+    }
+
+    fn cut<S: Sink>(&mut self, number: u32, start: &[u8], sink: &mut S) -> Result<(), Refused> {
+        tell(number, start, Err(Fault::TooLong), sink);
+        self.line(number, start, &mut Cut(sink))
     }
 }
 
@@ -77,6 +83,11 @@ impl Reader for PasswdFile {
         }
         Ok(())
     }
+
+    fn cut<S: Sink>(&mut self, number: u32, start: &[u8], sink: &mut S) -> Result<(), Refused> {
+        tell(number, start, Err(Fault::TooLong), sink);
+        self.line(number, start, &mut Cut(sink))
+    }
 }
 
 fn user<'a>(line: &'a [u8], domain: &'a [u8]) -> Result<Key<'a>, Fault> {
@@ -127,7 +138,9 @@ mod tests {
                 "6 fault Fields | etc...",
                 "7 fault Fields | and so on",
                 "8 fault Fields | bert",
+                "8 any-domain bert@ ?",
                 "9 fault Fields | carla",
+                "9 any-domain carla@ ?",
             ]
         );
         let options = Options { uid_min: 50, shells: vec![b"/usr/sbin/nologin".to_vec()], always: vec![], ..options };
@@ -150,6 +163,7 @@ mod tests {
                 "2 recipient bert@example.org",
                 "3 fault Address | bad user",
                 "4 fault Fields | geheim",
+                "4 any-domain geheim@ ?",
             ]
         );
         assert!(!format!("{:?}", digest.events[2]).contains("geheim"));

@@ -253,10 +253,15 @@ mod tests {
                 "4 recipient anna@example.org ! 452 4.2.2 Mailbox full",
                 "5 fault Prose | see <a@b>",
                 "6 fault Attribute | a@x.example state=ful",
+                "6 recipient a@x.example ?",
                 "7 fault Attribute | a@x.example until=soon",
+                "7 recipient a@x.example ?",
                 "8 fault Quote | a@x.example text=\\\"x",
+                "8 recipient a@x.example ?",
                 "9 fault Prose | Anna <a@x.example>",
+                "9 recipient a@x.example ?",
                 "10 fault Address | smtp:a@x.example",
+                "10 recipient a@x.example ?",
             ]
         );
         let digest = digest_chunks(Format::Plain, &Options::default(), [&b"anna\n"[..]]);

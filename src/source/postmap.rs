@@ -7,6 +7,7 @@
 use super::action::is_refusal;
 use super::lines::Join;
 use super::syntax::{Shape, attached, is_full_domain, is_prose, key_and_value, shape};
+use super::unclear::unknown_by_pattern;
 use super::{Fault, Grant, Item, Key, Note, Options, Reader, Refused, Sink};
 
 #[derive(Debug)]
@@ -35,7 +36,18 @@ impl Reader for Postmap {
                 }
                 sink.item(number, item);
             }
-            Err(fault) => sink.fault(number, line, fault),
+            Err(fault) => {
+                sink.fault(number, line, fault);
+                let key = key_and_value(line).map_or(line, |(key, _)| key);
+                match (fault, shape(key)) {
+                    (Fault::Regexp, _) => unknown_by_pattern(number, key, sink),
+                    // Any value would do; that there is none changes nothing about whom the list names.
+                    (Fault::NoValue, Ok(Shape::Address { local, domain })) => {
+                        sink.item(number, Item { key: Key::Recipient { local, domain }, grant: Grant::ACCEPT });
+                    }
+                    _ => {}
+                }
+            }
         }
         Ok(())
     }
@@ -120,12 +132,17 @@ mod tests {
                 "2 fault NoValue | etc...",
                 "3 fault Address | etc... OK",
                 "4 fault NoValue | anna@example.org",
+                "4 recipient anna@example.org ?",
+                "4 recipient anna@example.org",
                 "5 fault Prose | and so on",
                 "6 fault NoDomain | anna x",
+                "6 any-domain anna@ ?",
                 "7 fault Address | anna: bert",
                 "8 fault Regexp | /^a@b$/ OK",
+                "8 prefix *@ ?",
                 "9 fault Quote | \\\"a@b x",
                 "10 fault NoDomain | 192.0.2.1 OK",
+                "10 any-domain 192.0.2.1@ ?",
             ]
         );
     }

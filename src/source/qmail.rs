@@ -1,11 +1,12 @@
 //! qmail's control files that route: virtualdomains (qmail-send(8)), users/assign (qmail-users(5)), and the
 //! control/recipients of s/qmail and indimail.
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use super::aliases::name_and_target;
 use super::lines::{is_blank, is_idle, trim_start};
 use super::syntax::{Shape, is_full_domain, is_local, shape};
+use super::unclear::{EVERYBODY, unknown};
 use super::{Fault, Grant, Item, Key, Options, Reader, Refused, Sink, Skip};
 
 /// `domain:prepend`, `.domain:prepend`, `user@domain:prepend`, `:prepend`; an empty prepend is an exception.
@@ -104,10 +105,26 @@ impl Reader for Recipients {
 
     fn line<S: Sink>(&mut self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Refused> {
         if !is_idle(line) {
-            tell(number, line, recipient(trim_start(line), &self.domain), sink);
+            let line = trim_start(line);
+            tell(number, line, recipient(line, &self.domain), sink);
+            elsewhere(number, line, sink);
         }
         Ok(())
     }
+}
+
+/// `@domain|program`, `domain:file`, `*|program`: who is not listed there is somebody else's to decide.
+fn elsewhere<S: Sink>(number: u32, line: &[u8], sink: &mut S) {
+    let Some(end) = memchr2(b'|', b':', line).filter(|_| !line.starts_with(b"\"")) else { return };
+    let whom = line.get(..end).unwrap_or_default();
+    let domain = whom.strip_prefix(b"@").unwrap_or(whom);
+    let key = if is_full_domain(domain) {
+        sink.item(number, Item { key: Key::Domain { domain }, grant: Grant::ACCEPT });
+        Key::CatchAll { domain }
+    } else {
+        EVERYBODY
+    };
+    unknown(number, key, sink);
 }
 
 fn recipient<'a>(line: &'a [u8], domain: &'a [u8]) -> Result<Result<Item<'a>, Skip>, Fault> {
@@ -192,8 +209,14 @@ mod tests {
                 "2 catch-all @open.example",
                 "3 catch-all @free.example",
                 "4 fault Reference | example.net:users.cdb",
+                "4 domain example.net",
+                "4 catch-all @example.net ?",
                 "5 fault Program | @example.com|checkpassword",
+                "5 catch-all @example.com ?",
+                "5 domain example.com",
+                "5 catch-all @example.com ?",
                 "6 fault Program | *|vrfy",
+                "6 prefix *@ ?",
                 "7 fault Address | etc...",
             ]
         );

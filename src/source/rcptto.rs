@@ -118,7 +118,12 @@ mod tests {
     #[test]
     fn goodrcptto_has_bare_words_for_every_local_domain() {
         let text = "# c\nanna@example.org\npostmaster\netc...\nand so on\nbert@example.org OK\n";
-        let faults = ["4 fault Address | etc...", "5 fault Prose | and so on", "6 fault Address | bert@example.org OK"];
+        let faults = [
+            "4 fault Address | etc...",
+            "5 fault Prose | and so on",
+            "6 fault Address | bert@example.org OK",
+            "6 recipient bert@example.org ?",
+        ];
         assert_eq!(
             events(Format::Goodrcptto, "", text),
             [&["2 recipient anna@example.org", "3 any-domain postmaster@"][..], &faults].concat()

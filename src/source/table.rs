@@ -24,6 +24,10 @@ impl Reader for Table {
         }
         Ok(())
     }
+
+    fn cut<S: Sink>(&mut self, number: u32, _: &[u8], _: &mut S) -> Result<(), Refused> {
+        Err(Refused::TooLong { line: number })
+    }
 }
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ mod tests {
                 "6 fault Fields | etc...",
                 "7 fault Fields | and so on",
                 "8 fault NoValue | anna:maildrop",
+                "8 any-domain anna@ ?",
             ]
         );
     }

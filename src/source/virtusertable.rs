@@ -96,6 +96,7 @@ mod tests {
                 "10 fault NoValue | etc...",
                 "11 fault Address | example.org OK",
                 "12 fault LeadingBlank |  a@example.org x",
+                "12 recipient a@example.org ?",
                 "13 fault Prose | and so on",
             ]
         );
