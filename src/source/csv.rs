@@ -6,6 +6,7 @@
 //! addresses should be is refused as a whole.
 
 use csv_core::{ReadRecordResult, ReaderBuilder};
+use memchr::memchr;
 
 use super::encoding::windows_1252;
 use super::lines::{is_blank, trim_end, trim_start};
@@ -18,6 +19,8 @@ const MAX_ROW: usize = 256 * 1024;
 
 /// The most columns. Get-Mailbox has about 250.
 const MAX_COLUMNS: usize = 1024;
+
+const UNENDED: &str = "a quoted field does not end";
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,13 +72,24 @@ impl Reader for Csv {
             }
         }
         let mut rows = self.rows.take().unwrap_or_else(|| Rows::new(separator(line)));
-        match rows.push(number, line) {
-            Step::More => {}
-            Step::Row => self.row(rows.first_line, &rows.fields(), sink)?,
-            Step::TooLong => {
-                sink.fault(rows.first_line, rows.excerpt(), Fault::TooLong);
-                rows.reset();
+        if !rows.takes(line) && rows.is_open() {
+            // The quote that opened long ago was a stray one: the lines since are rows, and so is this one.
+            rows.give_up(sink);
+        }
+        if rows.takes(line) {
+            match rows.push(number, line) {
+                Step::More => {}
+                Step::Row => self.row(rows.first_line, &rows.fields(), rows.separator, sink)?,
+                Step::TooLong if rows.is_open() => {
+                    return Err(Refused::CutOff { line: rows.first_line, what: UNENDED });
+                }
+                Step::TooLong => {
+                    sink.fault(rows.first_line, rows.excerpt(), Fault::TooLong);
+                    rows.reset();
+                }
             }
+        } else {
+            sink.fault(number, line, Fault::Quote);
         }
         self.rows = Some(rows);
         Ok(())
@@ -87,7 +101,7 @@ impl Reader for Csv {
 
     fn end<S: Sink>(&mut self, lines: u32, sink: &mut S) -> Result<(), Refused> {
         if self.rows.as_ref().is_some_and(Rows::is_open) {
-            return Err(Refused::CutOff { line: lines, what: "a quoted field does not end" });
+            return Err(Refused::CutOff { line: lines, what: UNENDED });
         }
         if LIMITS.contains(&self.count) {
             sink.note(lines, Note::Rows(self.count));
@@ -100,7 +114,7 @@ impl Reader for Csv {
 }
 
 impl Csv {
-    fn row<S: Sink>(&mut self, number: u32, fields: &[&[u8]], sink: &mut S) -> Result<(), Refused> {
+    fn row<S: Sink>(&mut self, number: u32, fields: &[&[u8]], separator: u8, sink: &mut S) -> Result<(), Refused> {
         if self.roles.is_empty() {
             self.roles = fields.iter().map(|name| role(name)).collect();
             let has_addresses = self.roles.iter().any(|r| matches!(r, Role::Addresses | Role::Aliases));
@@ -112,6 +126,7 @@ impl Csv {
             return Ok(());
         }
         self.count = self.count.saturating_add(1);
+        self.misplaced(number, fields, separator, sink);
         let disabled = self.disabled == Disabled::Drop && self.is_disabled(fields);
         let mut seen: Vec<Key<'_>> = Vec::new();
         let mut others = false;
@@ -162,6 +177,22 @@ impl Csv {
         Ok(())
     }
 
+    /// Reports addresses that are not where they should be: in a row of more or fewer fields than there are columns, or in
+    /// a field that two stray quotes have made of several rows.
+    fn misplaced<S: Sink>(&self, number: u32, fields: &[&[u8]], separator: u8, sink: &mut S) {
+        let has_address = |text: &[u8]| memchr(b'@', text).is_some();
+        let is_role = |at: usize| matches!(self.roles.get(at), Some(Role::Addresses | Role::Aliases));
+        let others = || fields.iter().enumerate().filter(|(at, _)| !is_role(*at)).map(|(_, field)| *field);
+        if fields.len() != self.roles.len() && others().any(has_address) {
+            sink.fault(number, &fields.join(&separator), Fault::Fields);
+        }
+        for field in others().filter(|field| memchr(b'\n', field).is_some()) {
+            if field.split(|&b| b == b'\n').any(|line| has_address(line) && memchr(separator, line).is_some()) {
+                sink.fault(number, field, Fault::Quote);
+            }
+        }
+    }
+
     fn is_disabled(&self, fields: &[&[u8]]) -> bool {
         self.roles.iter().zip(fields).any(|(role, field)| match role {
             Role::Status => !field.is_empty() && !field.eq_ignore_ascii_case(b"active"),
@@ -205,13 +236,63 @@ fn role(name: &[u8]) -> Role {
     }
 }
 
-/// Whether a list begins with this header.
-pub(super) fn is_header(line: &[u8]) -> bool {
-    let mut rows = Rows::new(separator(line));
-    matches!(rows.push(1, line), Step::Row)
-        && rows.fields().iter().any(|name| matches!(role(name), Role::Addresses | Role::Aliases))
-        && !line.contains(&b'@')
-        && rows.fields().iter().all(|name| name.len() < 60)
+/// Whether a list begins with this header: columns under their whole names, or several columns that speak of addresses, and
+/// rows that fit. Local parts, aliases and access files have words such as `email`, too.
+pub(super) fn is_header<'a>(header: &[u8], rows: impl Iterator<Item = &'a [u8]> + Clone) -> bool {
+    let separator = separator(header);
+    let mut names = Rows::new(separator);
+    if !matches!(names.push(1, header), Step::Row) || header.iter().any(|b| matches!(b, b'@' | b':')) {
+        return false;
+    }
+    let names = names.fields();
+    let about = |name: &&[u8]| matches!(role(name), Role::Addresses | Role::Aliases);
+    if !names.iter().any(about) || names.iter().any(|name| name.len() >= 60) {
+        return false;
+    }
+    let known = names.iter().any(|name| about(name) && is_column(name));
+    // `mail<TAB>OK` is an entry among others.
+    let is_entry = |row: &[u8]| {
+        names.len() > 1 && row.split(|&b| b == separator).zip(&names).skip(1).any(|(field, name)| field == *name)
+    };
+    let fits = |row: &[u8]| match names.len() {
+        1 => memchr(b'@', row).is_some(),
+        _ => memchr(separator, row).is_some(),
+    };
+    let count = rows.clone().count();
+    let fitting = rows.clone().filter(|row| fits(row)).count();
+    let addressed = rows.clone().any(|row| memchr(b'@', row).is_some());
+    match (names.len(), count) {
+        (_, 0) => known,
+        (1, _) => known && fitting == count,
+        _ => addressed && fitting * 2 >= count && !rows.clone().any(is_entry),
+    }
+}
+
+/// Whether it is the name of a column of Exchange, Microsoft 365 or Google, or a plain word for one.
+fn is_column(name: &[u8]) -> bool {
+    const NAMES: [&str; 16] = [
+        "emailaddresses",
+        "emailaddress",
+        "email",
+        "mail",
+        "emails",
+        "mailaddress",
+        "proxyaddresses",
+        "primarysmtpaddress",
+        "smtpaddress",
+        "windowsemailaddress",
+        "userprincipalname",
+        "primaryemail",
+        "groupemail",
+        "alias",
+        "aliases",
+        "emailaliases",
+    ];
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    // `Email Address [Required]`, `aliases.0`
+    let name = name.split('[').next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let word: String = name.chars().filter(|c| !matches!(c, ' ' | '-' | '_')).collect();
+    NAMES.contains(&word.as_str())
 }
 
 /// A list of Google's users; one of groups has another header.
@@ -312,6 +393,8 @@ struct Rows {
     columns: usize,
     first_line: u32,
     open: bool,
+    /// The lines of a row that goes on, as they are.
+    raw: Vec<u8>,
 }
 
 impl std::fmt::Debug for Rows {
@@ -331,7 +414,32 @@ impl Rows {
             columns: 0,
             first_line: 0,
             open: false,
+            raw: Vec::new(),
         }
+    }
+
+    /// Whether the quotes of a line are those of a field, or of one that is open: behind the closing one, the field ends.
+    fn takes(&self, line: &[u8]) -> bool {
+        let (mut quoted, mut closed, mut start) = (self.open, false, true);
+        for &b in line {
+            match b {
+                b'"' if quoted => (quoted, closed) = (false, true),
+                // A doubled one.
+                b'"' if closed => (quoted, closed) = (true, false),
+                b'"' if start => quoted = true,
+                _ if quoted => {}
+                _ if b == self.separator => (closed, start) = (false, true),
+                _ if closed && !is_blank(b) => return false,
+                _ => start = false,
+            }
+        }
+        true
+    }
+
+    /// Reports the open row, which is none, and forgets it.
+    fn give_up<S: Sink>(&mut self, sink: &mut S) {
+        sink.fault(self.first_line, &self.raw, Fault::Quote);
+        self.reset();
     }
 
     /// Within a row that goes on in the next line.
@@ -346,6 +454,7 @@ impl Rows {
     fn push(&mut self, number: u32, line: &[u8]) -> Step {
         if !self.open {
             (self.used, self.columns, self.first_line) = (0, 0, number);
+            self.raw.clear();
         }
         for mut input in [line, b"\n"] {
             // csv-core takes an empty input for the end of the file.
@@ -371,6 +480,10 @@ impl Rows {
         }
         // An empty line between rows is nothing.
         self.open |= !line.is_empty();
+        if self.open {
+            self.raw.extend_from_slice(line);
+            self.raw.push(b'\n');
+        }
         Step::More
     }
 
@@ -510,12 +623,76 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_never_ends_is_a_fault_and_forgotten() {
+    fn a_row_that_never_ends_is_refused() {
         let filler = format!("{}\n", "x".repeat(60_000)).repeat(6);
         let text = format!("Mail,Name\na@x.example,\"{filler}b@x.example,B\n");
-        let events = events(&text);
-        assert!(events[0].starts_with("2 fault TooLong | a@x.example"), "{}", events[0]);
-        assert_eq!(events.last().map(String::as_str), Some("8 recipient b@x.example"));
+        let outcome = digest(Format::Csv, text.as_bytes()).outcome;
+        assert_eq!(outcome, Err(Refused::CutOff { line: 2, what: "a quoted field does not end" }));
+    }
+
+    #[test]
+    fn stray_quotes_swallow_nobody() {
+        let kept = |text: &str, rows: &str| {
+            let said = events(text);
+            for name in ["a", "b", "c", "d"] {
+                let key = format!("recipient {name}@x.example");
+                assert!(said.iter().any(|event| event.contains(&key)), "{name} in {text}: {said:?}");
+            }
+            let faults: Vec<&str> =
+                said.iter().filter(|e| e.contains(" fault ")).filter_map(|e| e.split(' ').next()).collect();
+            assert_eq!(faults.join(" "), rows, "{text}: {said:?}");
+        };
+        kept("Name,Mail\n\"A,a@x.example\nB,b@x.example\n\"C\",c@x.example\nD,d@x.example\n", "2");
+        kept(
+            "Name,Mail\n\"A\",\"a@x.example\"\n\"B,\"b@x.example\"\n\"C\",\"c@x.example\"\n\"D\",\"d@x.example\"\n",
+            "3",
+        );
+        kept(
+            "Name,Mail\n\"A,\"a@x.example\"\n\"B\",\"b@x.example\"\n\"C\",\"c@x.example\"\n\"D\",\"d@x.example\"\n",
+            "2",
+        );
+        kept("Name,Mail\n\"A,a@x.example\nB,b@x.example\nC\",c@x.example\nD,d@x.example\n", "2");
+        kept("Mail,Name\na@x.example,\"A\nb@x.example,B\nc@x.example,C\"\nd@x.example,D\n", "2");
+        // Commas that nobody has quoted, and columns that are missing.
+        kept("Name,Mail,Title\nA, dr,a@x.example,\nb@x.example\nC,c@x.example\nD,,,d@x.example\n", "2 2 3 5");
+        kept("Name,Title,Mail\nA,a@x.example\nB,,b@x.example\nC,,c@x.example\nD,,d@x.example,,\n", "2");
+        // Quotes that are right, and line breaks in them.
+        kept(
+            "Name,Mail\n\"A \"\"a\"\" A\",a@x.example\n\"B\nb, b\",b@x.example\nC \"c\" C,c@x.example\n\"D\" ,d@x.example\n",
+            "",
+        );
+    }
+
+    #[test]
+    fn headers_are_told_from_entries() {
+        let header = |text: &str| {
+            let (header, rows) = text.split_once('\n').unwrap_or((text, ""));
+            is_header(header.as_bytes(), rows.lines().map(str::as_bytes))
+        };
+        for text in [
+            "Mail\na@x.example\nb@x.example",
+            "E-Mail\na@x.example",
+            "\"PrimarySmtpAddress\",\"EmailAddresses\"",
+            "Name;E-Mail-Adresse\nA;a@x.example",
+            "Name\tMail\nA\ta@x.example",
+            "primaryEmail,aliases.0,suspended\na@x.example,,False",
+            "First Name [Required],Email Address [Required]\nA,a@x.example",
+        ] {
+            assert!(header(text), "{text}");
+        }
+        for text in [
+            "Connect:emailblast.example REJECT\nTo:a@x.example RELAY",
+            "email: anna\nbert: b@x.example",
+            "email:\tanna\nbert:\tb@x.example",
+            "mail\nanna\nbert",
+            "mail\nanna\na@x.example",
+            "email\tOK\na@x.example\tOK\nb@x.example\tOK",
+            "emailblast\na@x.example",
+            "Email list of our people\na@x.example",
+            "alias anna, bert\nanna",
+        ] {
+            assert!(!header(text), "{text}");
+        }
     }
 
     #[test]

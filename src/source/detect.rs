@@ -169,8 +169,9 @@ fn csv_header(sample: &Sample) -> Option<Detection> {
         return Some(found(Format::Csv, format!("{why}, which Export-Csv writes"), &[]));
     }
     let mut lines = sample.lines.iter().skip_while(|(_, line)| line.starts_with(b"sep="));
-    let header = lines.next().filter(|(_, line)| csv::is_header(line))?;
-    Some(found(Format::Csv, format!("{}, the header of a CSV export", shown(header)), &[]))
+    let header = lines.next()?;
+    csv::is_header(&header.1, lines.map(|(_, line)| line.as_slice()))
+        .then(|| found(Format::Csv, format!("{}, the header of a CSV export", shown(header)), &[]))
 }
 
 fn cyrus(sample: &Sample) -> Option<Detection> {
