@@ -31,7 +31,8 @@ impl Reader for Aliases {
     }
 }
 
-fn entry<'a>(line: &'a [u8], domain: &'a [u8]) -> Result<Item<'a>, Fault> {
+/// `name: target`.
+pub(super) fn entry<'a>(line: &'a [u8], domain: &'a [u8]) -> Result<Item<'a>, Fault> {
     let (name, target) = name_and_target(line)?;
     if target.is_empty() {
         return Err(Fault::NoValue);

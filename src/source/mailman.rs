@@ -5,7 +5,9 @@
 //! (VERP), so `-bounces` and `-confirm` exist with `+` and whatever follows. Mailman cuts it itself: it is no detail of
 //! the domain, and counts where the domain has another delimiter or none.
 
-use super::aliases::{name_and_target, name_key};
+use memchr::memchr;
+
+use super::aliases::entry;
 use super::lines::Join;
 use super::syntax::{Shape, is_domain, is_full_domain, is_local, is_prose, key_and_value, shape};
 use super::unclear::unknown_by_pattern;
@@ -38,9 +40,6 @@ impl Reader for Mailman {
 impl Mailman {
     fn entry<S: Sink>(&self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Fault> {
         let (key, value) = key_and_value(line)?;
-        if value.is_empty() {
-            return Err(Fault::NoValue);
-        }
         if let Some(pattern) = key.strip_prefix(b"/^") {
             let pattern = pattern.strip_suffix(b"$/").and_then(|p| std::str::from_utf8(p).ok()).ok_or(Fault::Regexp)?;
             let grant = Grant::Accept { value };
@@ -59,18 +58,18 @@ impl Mailman {
             }
             return Ok(());
         }
-        let (key, value) = match shape(key) {
-            Ok(Shape::Address { local, domain }) => (Key::Recipient { local, domain }, value),
-            Ok(Shape::At { domain }) => (Key::CatchAll { domain }, value),
+        let mapped = |key| Item { key, grant: Grant::Accept { value } };
+        let Item { key, grant } = match shape(key) {
+            // `root:anna` needs no blank.
+            Ok(Shape::Bare { word }) if memchr(b':', word).is_some() => entry(line, &self.domain)?,
+            Ok(_) if value.is_empty() => return Err(Fault::NoValue),
+            Ok(Shape::Address { local, domain }) => mapped(Key::Recipient { local, domain }),
+            Ok(Shape::At { domain }) => mapped(Key::CatchAll { domain }),
             Ok(Shape::Bare { word }) if is_full_domain(word) && !is_prose(value) => {
-                (Key::Domain { domain: word }, value)
+                mapped(Key::Domain { domain: word })
             }
-            _ => {
-                let (name, target) = name_and_target(line)?;
-                (name_key(name, &self.domain)?, target)
-            }
+            _ => entry(line, &self.domain)?,
         };
-        let grant = Grant::Accept { value };
         sink.item(number, Item { key, grant: grant.clone() });
         if let Key::Recipient { local, domain } = key
             && (local.ends_with(b"-bounces") || local.ends_with(b"-confirm"))
@@ -205,6 +204,25 @@ mod tests {
                 "3 prefix chess-bounces+*@example.org = \"|/usr/lib/mailman/mail/mailman bounces chess\"",
                 "5 recipient mailman-loop@lists.example.org = mailman-loop",
                 "6 recipient chess@lists.example.org = chess",
+            ]
+        );
+        // The file that they were put into is the system's own.
+        assert_eq!(
+            events(
+                "root:anna\n# STANZA START: chess\nchess:\"|/x post chess\"\nchess-bounces :\"|/x\"\ngone: :fail: Left\n\
+                 \"odd name\":anna\ndora@lists.example.org: dora\nlists.example.org lmtp:[::1]:8024\nx:\n"
+            ),
+            [
+                "1 recipient root@example.org = anna",
+                "3 recipient chess@example.org = \"|/x post chess\"",
+                "4 recipient chess-bounces@example.org = \"|/x\"",
+                "4 prefix chess-bounces+*@example.org = \"|/x\"",
+                "5 recipient gone@example.org ! 550 5.1.1 Left",
+                "6 recipient \"odd name\"@example.org = anna",
+                "7 recipient dora@lists.example.org = dora",
+                "8 domain lists.example.org = lmtp:[::1]:8024",
+                "9 fault NoValue | x:",
+                "9 any-domain x@ ?",
             ]
         );
     }
