@@ -7,7 +7,7 @@ use super::action::{self, strip};
 use super::aliases::name_and_target;
 use super::cyrus::{is_dumped, is_mailbox};
 use super::encoding::Decoder;
-use super::lines::{trim_end, trim_start};
+use super::lines::{is_idle, trim_end, trim_start};
 use super::mailertable::is_route;
 use super::proxy::kind;
 use super::syntax::{Shape, is_domain, is_full_domain, is_local, is_network, key_and_value, shape};
@@ -76,6 +76,8 @@ struct Sample {
     /// Number and text of lines that are neither empty nor comments; continuation lines are left out.
     lines: Vec<(usize, Vec<u8>)>,
     comments: Vec<(usize, Vec<u8>)>,
+    /// Some line is indented: it may go on with the one before.
+    indented: bool,
     /// The file's name without folders, in lower case.
     name: String,
 }
@@ -89,6 +91,8 @@ impl Sample {
             Ok(())
         };
         decoder.feed(head, &mut push).and_then(|()| decoder.finish(&mut push)).map_err(|e| e.to_string())?;
+        let indented =
+            text.split(|&b| b == b'\n').any(|line| matches!(line, [b' ' | b'\t', ..]) && !is_idle(trim_end(line)));
         let said = text
             .split(|&b| b == b'\n')
             .enumerate()
@@ -100,7 +104,7 @@ impl Sample {
             lines.pop();
         }
         let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-        Ok(Sample { lines, comments, name })
+        Ok(Sample { lines, comments, indented, name })
     }
 
     /// The first line of which `test` holds, with its number: evidence to be shown.
@@ -408,6 +412,15 @@ fn postmap(sample: &Sample) -> Option<Detection> {
     if let Some(why) = sample.first(attribute) {
         return Some(found(Format::Plain, format!("{why}, with an attribute"), &[Format::Postmap]));
     }
+    // Postfix would pass over a key without a value; whoever wrote it meant somebody.
+    let alone = |line: &[u8]| has_at(key(line)) && value(line).is_empty();
+    let is_map = sample.indented || sample.lines.iter().any(|(_, line)| declares(key(line)));
+    if sample.most(entry)
+        && !is_map
+        && let Some(why) = sample.first(alone)
+    {
+        return Some(found(Format::Plain, format!("{why}, without the value that others have"), &[Format::Postmap]));
+    }
     sample.most(entry).then(|| found(Format::Postmap, "every line is an address and a value", &[Format::Plain]))
 }
 
@@ -439,6 +452,13 @@ mod tests {
         for (text, format, also) in [
             ("a@example.org OK\nb@example.org x\n@example.net OK\n", Postmap, vec![Plain]),
             ("a@example.org\n\n# c\nb@example.org\n", Plain, vec![]),
+            ("a@example.org OK\nb@example.org\nc@example.org x\n", Plain, vec![Postmap]),
+            ("a@example.org\nb@example.org\nc@example.org x\n", Plain, vec![]),
+            ("a@example.org OK\nb@example.org\n  x\n", Postmap, vec![Plain]),
+            ("example.org x\na@example.org OK\nb@example.org\n", Postmap, vec![Plain]),
+            ("Connect:emailblast.example REJECT\nTo:a@example.org RELAY\nb@example.org REJECT\n", Access, vec![]),
+            ("email: anna\nanna: anna@inside.example\n", Aliases, vec![Lsearch]),
+            ("email\nanna\nbert\n", Plain, vec![Goodrcptto]),
             ("a@example.org\npostmaster\n", Plain, vec![Goodrcptto]),
             ("anna\nbert\n", Plain, vec![Goodrcptto]),
             ("a@example.org OK\nb@example.org state=full\n", Plain, vec![Postmap]),
