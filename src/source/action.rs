@@ -25,11 +25,18 @@ pub(super) fn access(value: &[u8]) -> Result<Action, Fault> {
     let is = |word: &str| text.eq_ignore_ascii_case(word);
     if is("OK") || is("RELAY") || is("DISCARD") || strip(&text, "QUARANTINE:").is_some() {
         Ok(Action::Accept)
-    } else if is("SKIP") {
+    } else if is("SKIP") || is("DUNNO") {
         Ok(Action::Skip)
     } else if is("REJECT") {
         // confRCPTREJ_MSG
         Ok(Action::Refuse(make(550, "5.2.1", "Mailbox disabled for this recipient")))
+    } else if let Some(text) = strip(&text, "REJECT ") {
+        // Postfix's (access(5)), as the next ones
+        Ok(Action::Refuse(said(text, Some("5.7.1"))))
+    } else if let Some(text) = strip(&text, "DEFER ") {
+        Ok(Action::Refuse(said(text, Some("4.7.1"))))
+    } else if is("DEFER") || is("DEFER_IF_PERMIT") {
+        Ok(Action::Refuse(make(450, "4.7.1", "Try again later")))
     } else if is("ERROR") {
         Ok(Action::Refuse(None))
     } else if let Some(error) = strip(&text, "ERROR:") {
@@ -163,6 +170,10 @@ mod tests {
         assert_eq!(access(b"error:"), Ok(Action::Refuse(None)));
         for (value, expected) in [
             ("REJECT", "550 5.2.1 Mailbox disabled for this recipient"),
+            ("REJECT Left the company", "550 5.7.1 Left the company"),
+            ("reject 5.1.1 Gone", "550 5.1.1 Gone"),
+            ("DEFER not now", "450 4.7.1 not now"),
+            ("DEFER", "450 4.7.1 Try again later"),
             ("ERROR:5.1.1:\"550 5.1.1 Nobody here by that name\"", "550 5.1.1 Nobody here by that name"),
             ("error:5.1.1:\"550 User unknown\"", "550 5.1.1 User unknown"),
             ("ERROR:5.1.1:User unknown", "550 5.1.1 User unknown"),
