@@ -156,7 +156,8 @@ impl Lines {
         sink: &mut S,
     ) -> Result<(), Refused> {
         self.number = self.number.saturating_add(1);
-        let text = trim_end(line);
+        // Files that were joined have their byte order marks in the middle.
+        let text = trim_end(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line));
         match text {
             [b'#', ..] => {
                 if let Some(said) = end_mark(text) {
@@ -176,8 +177,8 @@ impl Lines {
         }
         self.flush(reader, sink)?;
         let complete = match R::JOIN {
-            Join::Fold => !matches!(next, None | Some(b' ')),
-            _ => !matches!(next, None | Some(b' ' | b'\t' | b'\r' | b'\n' | b'#')),
+            Join::Fold => !matches!(next, None | Some(b' ' | 0xef)),
+            _ => !matches!(next, None | Some(b' ' | b'\t' | b'\r' | b'\n' | b'#' | 0xef)),
         };
         if complete {
             return deliver(self.number, text, overlong, reader, sink);
@@ -347,6 +348,13 @@ mod tests {
             every_cut::<Blank>(b"# x\n y\nz"),
             Ok((vec![(2, " y".into(), Fault::LeadingBlank), line(3, "z")], 3))
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_within_is_no_part_of_a_line() {
+        assert_eq!(every_cut::<Blank>(b"a\n\xef\xbb\xbf b"), Ok((vec![line(1, "a b")], 2)));
+        let expected = Ok((vec![line(1, "a"), line(2, "b"), line(4, "c")], 4));
+        assert_eq!(every_cut::<Blank>(b"a\n\xef\xbb\xbfb\n\xef\xbb\xbf# d\n\xef\xbb\xbfc"), expected);
     }
 
     #[test]
