@@ -434,9 +434,12 @@ impl Feeder {
             (reading.format, reading.detection) = (format, detection);
         }
         let named = named_domain(&self.name).filter(|_| request.options.domain.is_empty());
-        let options = named.map(|domain| Options { domain: domain.into(), ..request.options.clone() });
-        let options = options.as_ref().unwrap_or(request.options);
-        let parser = self.parser.insert(format.map_or_else(Parser::table, |format| Parser::new(format, options)));
+        let options = Options {
+            domain: named.map_or_else(|| request.options.domain.clone(), Into::into),
+            detected: request.read_as == ReadAs::Detected,
+            ..request.options.clone()
+        };
+        let parser = self.parser.insert(format.map_or_else(Parser::table, |format| Parser::new(format, &options)));
         match &mut reading.intake {
             Some(intake) => parser.feed(head, intake),
             None => Ok(()),

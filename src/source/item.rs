@@ -54,6 +54,12 @@ pub enum Fault {
     /// `state=`, `until=` or `text=` that can't be read.
     #[error("wrong attribute (state=full|disabled|moved|refused, until=2026-12-31, text=\"...\")")]
     Attribute,
+    /// A refusal in a list that has no other, of a format that nobody has said.
+    #[error(
+        "this may be a refusal: the recipient is put off until you say what the list is (format = \"access\": refused, \
+         format = \"postmap\": exists)"
+    )]
+    Refusal,
     /// Words, not an entry.
     #[error("this reads like prose, not like an entry")]
     Prose,
@@ -353,6 +359,8 @@ pub struct Options {
     pub shells: Vec<Vec<u8>>,
     /// LDIF and CSV: disabled or suspended accounts.
     pub disabled: Disabled,
+    /// The format was found out, not said: what could mean something else in another one is not to be taken at its word.
+    pub detected: bool,
 }
 
 impl Default for Options {
@@ -364,6 +372,7 @@ impl Default for Options {
             always: vec![b"root".to_vec()],
             shells: Vec::new(),
             disabled: Disabled::Keep,
+            detected: false,
         }
     }
 }

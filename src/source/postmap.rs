@@ -7,12 +7,13 @@
 use super::action::is_refusal;
 use super::lines::Join;
 use super::syntax::{Shape, attached, is_full_domain, is_prose, key_and_value, shape};
-use super::unclear::unknown_by_pattern;
+use super::unclear::{unknown, unknown_by_pattern};
 use super::{Fault, Grant, Item, Key, Note, Options, Reader, Refused, Sink};
 
 #[derive(Debug)]
 pub(super) struct Postmap {
     domain: Vec<u8>,
+    detected: bool,
     noted_literal: bool,
     noted_refusal: bool,
 }
@@ -21,7 +22,12 @@ impl Reader for Postmap {
     const JOIN: Join = Join::Blank;
 
     fn new(options: &Options) -> Postmap {
-        Postmap { domain: options.domain.clone(), noted_literal: false, noted_refusal: false }
+        Postmap {
+            domain: options.domain.clone(),
+            detected: options.detected,
+            noted_literal: false,
+            noted_refusal: false,
+        }
     }
 
     #[inline]
@@ -32,6 +38,11 @@ impl Reader for Postmap {
                     tell(&mut self.noted_literal, number, Note::Literal, sink);
                 }
                 if matches!(item.grant, Grant::Accept { value } if is_refusal(value)) {
+                    if self.detected {
+                        sink.fault(number, line, Fault::Refusal);
+                        unknown(number, item.key, sink);
+                        return Ok(());
+                    }
                     tell(&mut self.noted_refusal, number, Note::RefusalValue, sink);
                 }
                 sink.item(number, item);
@@ -96,6 +107,32 @@ mod tests {
         let options = Options { domain: domain.into(), ..Options::default() };
         let digest = digest_chunks(Format::Postmap, &options, [text.as_bytes()]);
         digest.events.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_refusal_in_a_list_of_an_unsaid_format_is_not_taken_for_a_recipient() {
+        let text = b"a@x.example anna\nb@x.example 550 5.7.1 Left\n@y.example REJECT\n";
+        let said = |detected| {
+            let options = Options { detected, ..Options::default() };
+            let digest = digest_chunks(Format::Postmap, &options, [&text[..]]);
+            digest.events.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said(true),
+            [
+                "1 recipient a@x.example = anna",
+                "2 fault Refusal | b@x.example 550 5.7.1 Left",
+                "2 recipient b@x.example ?",
+                "2 recipient b@x.example ?",
+                "3 fault Refusal | @y.example REJECT",
+                "3 catch-all @y.example ?",
+                "3 catch-all @y.example ?",
+            ]
+        );
+        assert_eq!(
+            said(false)[1..],
+            ["2 note RefusalValue", "2 recipient b@x.example = 550 5.7.1 Left", "3 catch-all @y.example = REJECT"]
+        );
     }
 
     #[test]
