@@ -218,6 +218,19 @@ fn a_list_that_root_alone_may_read_is_told_with_advice() {
 }
 
 #[test]
+fn local_parts_with_dots_are_no_domains_where_a_domain_is_attached() {
+    let config = "[[domain]]\nnames = [\"example.org\"]\n[[source]]\npath = \"list\"\ndomain = \"example.org\"\n[[source]]\npath = \
+                  \"aliases\"\ndomain = \"example.org\"\n";
+    let setup = Setup::new().file("list", "anna.adler\nbert.blau\n").file("aliases", "carl.c:root\ndora.d:root\n");
+    let daemon = setup.config(config).start();
+    for name in ["anna.adler", "bert.blau", "carl.c", "dora.d"] {
+        let address = format!("{name}@example.org");
+        assert_eq!(daemon.query(&address), format!("OK {address}"));
+    }
+    assert_eq!(daemon.query("emil@example.org"), "NOTFOUND ");
+}
+
+#[test]
 fn nobody_is_absent_for_a_line_that_is_not_understood() {
     let list = format!(
         "{}all@example.org {}\nunclear@example.org state=ful\nlate@example.org state=ful\nlate@example.org\n",

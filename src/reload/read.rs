@@ -419,6 +419,7 @@ impl Feeder {
             ReadAs::OurDomains => (Some(Format::Domains), None),
             ReadAs::Detected => {
                 let found = source::detect(&head[..head.len().min(HEAD)], &self.name);
+                let found = if request.options.domain.is_empty() { found } else { found.with_domain() };
                 (Some(found.format), Some(found))
             }
         };

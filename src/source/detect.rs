@@ -27,6 +27,18 @@ pub struct Detection {
 /// As much of a list as is looked at.
 const MAX_HEAD: usize = 64 * 1024;
 
+impl Detection {
+    /// What it is when a domain is to be attached: then words with dots are local parts, for domains need none.
+    pub fn with_domain(self) -> Detection {
+        let format = match self.format {
+            Format::Domains => Format::Plain,
+            Format::Virtualdomains => Format::Aliases,
+            _ => return self,
+        };
+        found(format, "words with dots, to which `domain` is attached", &[self.format])
+    }
+}
+
 /// Finds out the format of a list from its first 64 KiB; `name` is the name of its file, if it has one.
 pub fn detect(head: &[u8], name: &str) -> Detection {
     if cdb::is_cdb(head) {
@@ -164,7 +176,11 @@ fn fields(line: &[u8]) -> Vec<&[u8]> {
 }
 
 fn ldif(sample: &Sample) -> Option<Detection> {
-    let dn = |line: &[u8]| line.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"dn:"));
+    // Somebody's alias may be called dn, too.
+    let is_name = |name: &[u8]| name.contains(&b'=') || name.starts_with(b":");
+    let dn = |line: &[u8]| {
+        line.split_at_checked(3).is_some_and(|(dn, name)| dn.eq_ignore_ascii_case(b"dn:") && is_name(name))
+    };
     sample.first(dn).map(|why| found(Format::Ldif, format!("{why}, which begins an LDIF entry"), &[]))
 }
 
@@ -288,7 +304,8 @@ fn virtualdomains(sample: &Sample) -> Option<Detection> {
         [name, prepend] => (declares(name) || is_address(name)) && (prepend.is_empty() || is_local(prepend)),
         _ => false,
     };
-    let why = sample.first(entry)?;
+    let alias = |line: &[u8]| matches!(fields(line).as_slice(), [name, _] if is_local(name) && !declares(name));
+    let why = sample.first(entry).filter(|_| sample.first(alias).is_none())?;
     sample.most(entry).then(|| found(Format::Virtualdomains, format!("{why}, as qmail's virtualdomains has it"), &[]))
 }
 
@@ -400,7 +417,9 @@ fn domains(sample: &Sample) -> Option<Detection> {
         let name = key(line.split(|&b| b == b'#').next().unwrap_or(line));
         declares(name) || is_network(name)
     };
-    sample.most(bare).then(|| found(Format::Domains, "every line begins with a domain name, and there is no @", &[]))
+    let address = |line: &[u8]| has_at(key(line));
+    let fits = sample.most(bare) && sample.first(address).is_none();
+    fits.then(|| found(Format::Domains, "every line begins with a domain name, and there is no @", &[]))
 }
 
 fn postmap(sample: &Sample) -> Option<Detection> {
@@ -458,6 +477,9 @@ mod tests {
             ("example.org x\na@example.org OK\nb@example.org\n", Postmap, vec![Plain]),
             ("Connect:emailblast.example REJECT\nTo:a@example.org RELAY\nb@example.org REJECT\n", Access, vec![]),
             ("email: anna\nanna: anna@inside.example\n", Aliases, vec![Lsearch]),
+            ("dn: anna\nroot: anna\n", Aliases, vec![Lsearch]),
+            ("anna.adler:root\nbert:root\n", Aliases, vec![Lsearch]),
+            ("anna.adler\nbert.blau\nanna@example.org\n", Plain, vec![Goodrcptto]),
             ("email\nanna\nbert\n", Plain, vec![Goodrcptto]),
             ("a@example.org\npostmaster\n", Plain, vec![Goodrcptto]),
             ("anna\nbert\n", Plain, vec![Goodrcptto]),
