@@ -143,6 +143,11 @@ fn every_trouble_of_the_matrix() {
             Taken("u3@example.org", "nothing has changed"),
         ),
         ("a database file", berkeley, Kept("this is a Berkeley DB file; give the text that it was made of")),
+        (
+            "another format",
+            with(&"carl  Carl C., room 12\n".repeat(40)),
+            Kept("40 of 79 lines can't be understood; the first is line 40"),
+        ),
         ("a NUL", with("a\0b@example.org\n"), Kept("a NUL byte; this is not a text file")),
     ];
     let domains = "[[domain]]\nnames = [\"example.org\", \"other.example\", \"m\u{fc}ller.example\"]\n";

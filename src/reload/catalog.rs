@@ -472,6 +472,9 @@ impl Catalog {
             Ok(taken) => taken,
             Err(error) => return Attempt::Failed(error),
         };
+        if !is_forced && let Some(error) = taken.unclear(Path::new(&source.origin.to_string())) {
+            return Attempt::Failed(error);
+        }
         let Some(kept) = &slot.kept else {
             let changes = Arc::new(Changes::from_nothing(&taken.content));
             return Attempt::New(Box::new(taken), changes);

@@ -32,6 +32,9 @@ pub const SETTLING: Duration = Duration::from_secs(2);
 /// Time between the two looks at such a file.
 const LOOKS_APART: Duration = Duration::from_millis(100);
 
+/// Bad lines that are never too many: a short list with remarks around it.
+const FEW_FAULTS: usize = 5;
+
 /// Why a source was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -89,6 +92,20 @@ pub enum SourceError {
         /// Why.
         refused: Refused,
     },
+    /// More lines than not can't be understood.
+    #[error("{path}: {faults} of {lines} lines can't be understood{}; if it is another format than {format}, say `format`", shown(first.as_deref()))]
+    Unclear {
+        /// Which.
+        path: PathBuf,
+        /// How it was read.
+        format: Format,
+        /// Lines that could not be understood.
+        faults: usize,
+        /// Lines read.
+        lines: u32,
+        /// The first of them.
+        first: Option<Box<FaultLine>>,
+    },
     /// Fewer entries than it must have.
     #[error("{path}: {}", too_few(*entries, *least, *lines, *faults, first.as_deref()))]
     TooFew {
@@ -123,14 +140,32 @@ pub enum SourceError {
     },
 }
 
+fn shown(first: Option<&FaultLine>) -> String {
+    first.map_or_else(String::new, |fault| format!("; the first is line {}: {}: {}", fault.line, fault.why, fault.text))
+}
+
 fn too_few(entries: usize, least: usize, lines: u32, faults: usize, first: Option<&FaultLine>) -> String {
-    let first = first
-        .map_or_else(String::new, |fault| format!("; the first is line {}: {}: {}", fault.line, fault.why, fault.text));
+    let first = shown(first);
     match (entries, lines) {
         (0, 0) => "the file is empty; one that may be needs min_entries = 0".to_owned(),
         (0, _) if faults == 0 => format!("no entry in {}", plural(lines as usize, "line")),
         (0, _) => format!("no entry in {lines} lines, {faults} of which can't be understood{first}"),
         _ => format!("only {entries} entries (min_entries = {least})"),
+    }
+}
+
+impl Taken {
+    /// Whether it is no list of its format at all, though some of its lines could be taken: more of them can't.
+    pub fn unclear(&self, path: &Path) -> Option<SourceError> {
+        let left_out = self.findings.skips.values().sum::<usize>();
+        let (faults, format) = (self.findings.fault_count, self.format?);
+        (faults > FEW_FAULTS && faults > self.findings.entries + left_out).then(|| SourceError::Unclear {
+            path: path.into(),
+            format,
+            faults,
+            lines: self.lines,
+            first: self.findings.faults.first().cloned().map(Box::new),
+        })
     }
 }
 
@@ -147,7 +182,10 @@ impl SourceError {
 
     /// Whether it is the administrator who decides: a list that can be read, but has lost too much.
     pub fn can_be_forced(&self) -> bool {
-        matches!(self, SourceError::Guarded { .. } | SourceError::TooFew { entries: 1.., .. })
+        matches!(
+            self,
+            SourceError::Guarded { .. } | SourceError::Unclear { .. } | SourceError::TooFew { entries: 1.., .. }
+        )
     }
 }
 
