@@ -145,6 +145,9 @@ pub enum OddLocalPart {
     /// A control byte, or nothing at all.
     #[error("control bytes")]
     Control,
+    /// A blank or mark that nobody sees, left by a word processor or a web page.
+    #[error("an invisible character")]
+    Invisible,
     /// Nothing between the quotes.
     #[error("empty local part")]
     Empty,
@@ -284,6 +287,9 @@ fn fold_odd_local_part<'b>(local: &[u8], keep_case: bool, out: &'b mut Vec<u8>) 
     if out.iter().any(|&b| b < b' ' || b == 0x7f) {
         return Err(OddLocalPart::Control);
     }
+    if std::str::from_utf8(out).is_ok_and(|text| text.contains(is_invisible)) {
+        return Err(OddLocalPart::Invisible);
+    }
     if out.contains(&b'%') {
         return Err(OddLocalPart::PercentHack);
     }
@@ -291,6 +297,14 @@ fn fold_odd_local_part<'b>(local: &[u8], keep_case: bool, out: &'b mut Vec<u8>) 
         return Err(OddLocalPart::BangPath);
     }
     Ok(LocalPart(out))
+}
+
+/// No-break and zero-width blanks, marks of direction and of byte order. The joiners are letters' business.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{a0}' | '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}' | '\u{feff}'
+    )
 }
 
 fn push_chars(chars: impl Iterator<Item = char>, out: &mut Vec<u8>) {
@@ -382,6 +396,8 @@ mod tests {
             ("x.example!anna@example.org", "bang path"),
             ("an\tna@example.org", "control bytes"),
             ("an\0na@example.org", "control bytes"),
+            ("\u{a0}anna@example.org", "an invisible character"),
+            ("anna\u{200b}@example.org", "an invisible character"),
         ] {
             assert_eq!(fold(key), Err(why.to_owned()), "{key:?}");
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::logging::escape;
 use crate::map::{Builder, Content, Entry, Grant, Item, Key, KeyText, Unfit};
-use crate::source::{Fault, Note, Sink, Skip};
+use crate::source::{Fault, Note, Sink, Skip, addresses};
 
 /// Bad lines of a source that are kept with their text; all are counted.
 const KEPT_FAULTS: usize = 20;
@@ -189,6 +189,9 @@ impl Sink for Intake {
             Err(why) => {
                 let text = KeyText(item.key).to_string();
                 self.fault(line, text.as_bytes(), || why.to_string());
+                for key in addresses(text.as_bytes()) {
+                    self.item(line, Item { key, grant: Grant::Unknown });
+                }
             }
         }
     }
@@ -218,6 +221,21 @@ mod tests {
     use super::*;
     use crate::map::{Domains, HashKey};
     use crate::source::{Format, Options, Parser};
+
+    #[test]
+    fn blanks_that_nobody_sees_are_no_part_of_a_name() {
+        let builder = Builder::new(HashKey::with_seeds(1, 2, 3, 4), true, Domains::new());
+        let mut intake = Intake::new(builder, true);
+        let text = "\u{a0}anna@a.example\nbert@a.example\u{a0}\n\u{200b}carl@a.example\ndora@a.example\u{200b}\nemil@a.example\n";
+        let mut parser = Parser::new(Format::Plain, &Options::default());
+        parser.feed(text.as_bytes(), &mut intake).and_then(|()| parser.finish(&mut intake)).expect("a list");
+        let Outcome { content, findings, .. } = intake.finish();
+        let mut said: Vec<_> = content.listed().map(|l| format!("{} {}", KeyText(l.key), l.entry)).collect();
+        said.sort();
+        let expected = ["anna@a.example can't tell", "bert@a.example can't tell", "carl@a.example can't tell"];
+        assert_eq!(said, [&expected[..], &["dora@a.example accept", "emil@a.example accept"]].concat());
+        assert_eq!(findings.faults.iter().map(|fault| fault.line).collect::<Vec<_>>(), [1, 2, 3]);
+    }
 
     #[test]
     fn what_a_line_cannot_tell_comes_last_with_its_file_and_line() {

@@ -55,6 +55,7 @@ pub use item::{
 
 use encoding::Decoder;
 use lines::{Join, Lines};
+pub use unclear::addresses;
 use unclear::{Careful, Cut};
 
 /// One format: makes items out of logical lines.

@@ -84,15 +84,24 @@ pub(super) fn unknown_by_pattern<S: Sink>(line: u32, pattern: &[u8], sink: &mut 
 }
 
 /// The addresses and wildcards in a text; whatever is written around them.
-pub(super) fn addresses(text: &[u8]) -> impl Iterator<Item = Key<'_>> {
+pub fn addresses(text: &[u8]) -> impl Iterator<Item = Key<'_>> {
     let around = |b: &u8| b.is_ascii_control() || is_blank(*b) || b",;:<>()|\"'".contains(b);
-    text.split(around).enumerate().filter_map(|(at, word)| match shape(word).ok()? {
+    text.split(around).enumerate().filter_map(|(at, word)| match shape(visible(word)).ok()? {
         Shape::Address { local, domain } if is_full_domain(domain) => Some(wildcard(local, domain)),
         Shape::At { domain } if at == 0 && is_full_domain(domain) => Some(Key::CatchAll { domain }),
         Shape::AtDot { domain } if at == 0 && is_full_domain(domain) => Some(Key::Subdomains { domain }),
         Shape::User { local } if at == 0 => Some(Key::AnyDomain { local }),
         _ => None,
     })
+}
+
+/// A word without the blanks around it that nobody sees.
+fn visible(mut word: &[u8]) -> &[u8] {
+    const INVISIBLE: [&[u8]; 4] = [b"\xc2\xa0", b"\xe2\x80\x8b", b"\xef\xbb\xbf", b"\xe2\x80\x8e"];
+    while let Some(rest) = INVISIBLE.iter().find_map(|i| word.strip_prefix(*i).or_else(|| word.strip_suffix(*i))) {
+        word = rest;
+    }
+    word
 }
 
 /// A local part without a domain at the beginning of a line that a format could take for an entry but for its rest.
@@ -137,6 +146,7 @@ mod tests {
             "'anna@x.example'",
             "\"anna@x.example\"",
             "anna@x.example\r",
+            "\u{feff}anna@x.example\u{a0}\u{200b}",
         ] {
             assert_eq!(kept(text, Fault::Address), ["recipient anna@x.example"], "{text}");
         }
