@@ -98,6 +98,115 @@ fn chunking_makes_no_difference() {
     }
 }
 
+/// Lists as administrators write them, of no format that anybody has named, and who is not to be refused because of it.
+#[test]
+fn nobody_vanishes_whatever_a_list_is_taken_for() {
+    let long = format!("all@x.example {}\nanna@x.example\nbert@x.example\n", "m@y.example,".repeat(9000));
+    let cases: &[(&str, &[&str])] = &[
+        ("Recipients of x.example\n=======\n\nanna@x.example\nbert@x.example\n", &["anna@x.example", "bert@x.example"]),
+        ("email addresses, as of monday\nanna@x.example\nbert@x.example\n", &["anna@x.example", "bert@x.example"]),
+        (
+            "; comment\n// comment\n# comment\nanna@x.example\nbert@x.example\ncarl@x.example # left\n",
+            &["anna@x.example", "carl@x.example"],
+        ),
+        ("mail\nanna\nbert\n", &["mail", "anna", "bert"]),
+        ("alias: anna\nmail: bert\nemail: carl\n", &["alias", "mail", "email"]),
+        ("email:anna\nmail:bert\n", &["email", "mail"]),
+        ("email:\tanna\nmail:\tbert\n", &["email", "mail"]),
+        ("\"anna@x.example\"\n\"bert@x.example\"\n", &["anna@x.example", "bert@x.example"]),
+        ("'anna@x.example',\n'bert@x.example',\n", &["anna@x.example", "bert@x.example"]),
+        ("anna@x.example;\nbert@x.example;\ncarl@x.example\n", &["anna@x.example", "bert@x.example", "carl@x.example"]),
+        ("anna@x.example; bert@x.example\ncarl@x.example\ndora@x.example\n", &["bert@x.example", "carl@x.example"]),
+        ("anna@x.example, bert@x.example, carl@x.example\n", &["anna@x.example", "carl@x.example"]),
+        ("anna@x.example,Anna\nbert@x.example,Bert\n", &["anna@x.example", "bert@x.example"]),
+        ("Anna,anna@x.example\nBert,bert@x.example\n", &["anna@x.example", "bert@x.example"]),
+        ("Name;Adresse\nAnna;anna@x.example\nBert;bert@x.example\n", &["anna@x.example", "bert@x.example"]),
+        ("Anna Adler <anna@x.example>\nBert <bert@x.example>\ncarl@x.example\n", &["anna@x.example", "carl@x.example"]),
+        ("<anna@x.example>\n<bert@x.example>\n", &["anna@x.example", "bert@x.example"]),
+        ("mailto:anna@x.example\nbert@x.example\ncarl@x.example\n", &["anna@x.example", "bert@x.example"]),
+        ("smtp:anna@x.example\nbert@x.example\n", &["anna@x.example", "bert@x.example"]),
+        (
+            "anna@x.example:\nbert@x.example:\ncarl@x.example: c\n",
+            &["anna@x.example", "bert@x.example", "carl@x.example"],
+        ),
+        ("anna@x.example OK\nbert@x.example\n\tcarl@x.example OK\n", &["anna@x.example", "bert@x.example"]),
+        (" anna@x.example\n bert@x.example\n", &["anna@x.example", "bert@x.example"]),
+        (
+            "anna@x.example OK\n bert@x.example OK\n carl@x.example OK\n",
+            &["anna@x.example", "bert@x.example", "carl@x.example"],
+        ),
+        ("anna@x.example\rbert@x.example\rcarl@x.example\r", &["anna@x.example", "bert@x.example", "carl@x.example"]),
+        ("\u{feff}anna@x.example\n\u{feff}bert@x.example\n", &["anna@x.example", "bert@x.example"]),
+        (
+            "anna@x.example OK\nbert@x.example REJECT\ncarl@x.example carl\ndora@x.example dora\n",
+            &["anna@x.example", "carl@x.example"],
+        ),
+        (
+            "To:anna@x.example RELAY\nbert@x.example bert\ncarl@x.example OK\n",
+            &["anna@x.example", "bert@x.example", "carl@x.example"],
+        ),
+        ("anna@x.example error:nouser\nbert@x.example bert\nlist-*@x.example x\n", &["bert@x.example"]),
+        ("anna.a:bert\nbert.b:carl\nroot:anna\n", &["anna.a", "bert.b", "root"]),
+        ("# STANZA START: chess\nchess: \"|x\"\n# STANZA END\nroot:anna\n\"a b\":anna\n", &["chess", "root"]),
+        ("anna@x.example valid\nbert@x.example valid\ncarl@x.example\n", &["anna@x.example", "carl@x.example"]),
+        ("dn: anna\nmail: anna@y.example\nroot: anna\n", &["dn", "root", "mail"]),
+        ("a:maildrop x@y.example\nb@x.example c\nd@x.example e\n", &["b@x.example", "d@x.example"]),
+        (
+            "chess-bounces@l.example lmtp:[::1]:8024\nanna@x.example x\nbert@x.example\n",
+            &["anna@x.example", "bert@x.example"],
+        ),
+        ("/^anna(\\+.*)?@x\\.example$/ OK\nbert@x.example OK\n", &["anna@x.example", "bert@x.example"]),
+        ("^anna@x\\.example$: a\nbert@x.example: b\ncarl@x.example: c\n", &["anna@x.example", "bert@x.example"]),
+        ("anna@x.example|/bin/x\nbert@x.example\ncarl@x.example\n", &["anna@x.example", "bert@x.example"]),
+        ("@x.example|/bin/x\nbert@x.example\n", &["anna@x.example", "bert@x.example"]),
+        ("anna@x.example  Anna  A.\nbert@x.example  Bert\n-- \nsent by cron\n", &["anna@x.example", "bert@x.example"]),
+        (
+            "Mail,Name\nanna@x.example,\"Anna\nbert@x.example,Bert\n\"carl@x.example\",Carl\n",
+            &["anna@x.example", "bert@x.example", "carl@x.example"],
+        ),
+        ("Mail\nanna@x.example\n\nbert@x.example bert2@x.example\n", &["anna@x.example", "bert2@x.example"]),
+        (&long, &["all@x.example", "anna@x.example", "bert@x.example"]),
+    ];
+    let mut lost = Vec::new();
+    for (text, people) in cases {
+        let detection = detect(text.as_bytes(), "list");
+        let options = Options { domain: b"x.example".to_vec(), detected: true, ..Options::default() };
+        let digest = digest_chunks(detection.with_domain().format, &options, [text.as_bytes()]);
+        let said: Vec<String> = digest.events.iter().map(ToString::to_string).collect();
+        let count = |word: &str| said.iter().filter(|event| event.contains(word)).count();
+        let entries =
+            said.iter().filter(|e| !e.contains(" fault ") && !e.ends_with(" ?") && !e.contains(" skip ")).count();
+        // What is refused as a whole makes nobody absent.
+        if digest.outcome.is_err() || entries == 0 || count(" fault ") > 5.max(entries + count(" skip ")) {
+            continue;
+        }
+        for person in *people {
+            let (local, domain) = person.split_once('@').unwrap_or((person, "x.example"));
+            let keys = [
+                format!(" recipient {local}@{domain}"),
+                format!(" any-domain {local}@"),
+                format!(" detail {local}+*@{domain}"),
+                format!(" catch-all @{domain}"),
+                " prefix *@".to_owned(),
+            ];
+            let speaks = |event: &String| {
+                keys.iter().any(|key| {
+                    event.split_once(key.as_str()).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(' '))
+                })
+            };
+            if !said.iter().any(speaks) {
+                let shown: String = said.join("\n  ").chars().take(600).collect();
+                lost.push(format!(
+                    "{person} of {:?}, {}:\n  {shown}",
+                    text.chars().take(120).collect::<String>(),
+                    detect(text.as_bytes(), "list").format
+                ));
+            }
+        }
+    }
+    assert!(lost.is_empty(), "{}", lost.join("\n"));
+}
+
 /// Lines count alike in every format but cdb, which has none.
 fn count_lines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|&&b| b == b'\n').count() + usize::from(bytes.last().is_some_and(|&b| b != b'\n'))

@@ -54,6 +54,11 @@ pub enum Fault {
     /// `state=`, `until=` or `text=` that can't be read.
     #[error("wrong attribute (state=full|disabled|moved|refused, until=2026-12-31, text=\"...\")")]
     Attribute,
+    /// A value that goes on over lines with addresses at their beginning.
+    #[error(
+        "the value goes on over indented lines, as in a Postfix map; if these are entries, they must not be indented"
+    )]
+    Indented,
     /// A refusal in a list that has no other, of a format that nobody has said.
     #[error(
         "this may be a refusal: the recipient is put off until you say what the list is (format = \"access\": refused, \

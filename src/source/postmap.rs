@@ -4,8 +4,10 @@
 //! is an address list and the key is the recipient; the output of `postmap -s`. A key without `@` declares a domain.
 //! Wildcards other than `@domain` mean nothing to Postfix and are taken literally, with a note.
 
+use memchr::memchr;
+
 use super::action::is_refusal;
-use super::lines::Join;
+use super::lines::{Join, is_blank};
 use super::syntax::{Shape, attached, is_full_domain, is_prose, key_and_value, shape};
 use super::unclear::{unknown, unknown_by_pattern};
 use super::{Fault, Grant, Item, Key, Note, Options, Reader, Refused, Sink};
@@ -45,6 +47,12 @@ impl Reader for Postmap {
                     }
                     tell(&mut self.noted_refusal, number, Note::RefusalValue, sink);
                 }
+                if self.detected
+                    && let Grant::Accept { value } = item.grant
+                    && has_entry(value)
+                {
+                    sink.fault(number, value, Fault::Indented);
+                }
                 sink.item(number, item);
             }
             Err(fault) => {
@@ -62,6 +70,18 @@ impl Reader for Postmap {
         }
         Ok(())
     }
+}
+
+/// Whether indented lines that a value goes on over may be entries of their own: an address behind a word that is neither
+/// one nor ends in the comma of a list.
+fn has_entry(value: &[u8]) -> bool {
+    let is_address = |word: &[u8]| memchr(b'@', word).is_some();
+    let mut before = None;
+    memchr(b'@', value).is_some()
+        && value.split(|&b| is_blank(b)).filter(|word| !word.is_empty()).any(|word| {
+            let before: Option<&[u8]> = before.replace(word);
+            is_address(word) && before.is_some_and(|before| !is_address(before) && !before.ends_with(b","))
+        })
 }
 
 /// Tells a note the first time.
@@ -133,6 +153,28 @@ mod tests {
             said(false)[1..],
             ["2 note RefusalValue", "2 recipient b@x.example = 550 5.7.1 Left", "3 catch-all @y.example = REJECT"]
         );
+    }
+
+    #[test]
+    fn indented_entries_of_a_list_of_an_unsaid_format_are_not_lost_in_a_value() {
+        let said = |text: &str| {
+            let options = Options { detected: true, ..Options::default() };
+            let digest = digest_chunks(Format::Postmap, &options, [text.as_bytes()]);
+            digest.events.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said("a@x.example OK\n b@x.example OK\n"),
+            [
+                "1 fault Indented | OK b@x.example OK",
+                "1 recipient b@x.example ?",
+                "1 recipient a@x.example = OK b@x.example OK",
+            ]
+        );
+        for text in
+            ["a@x.example b@y.example,\n  c@y.example\n", "a@x.example b, c@y.example\n", "a@x.example b@y c@y\n"]
+        {
+            assert_eq!(said(text).len(), 1, "{text}");
+        }
     }
 
     #[test]

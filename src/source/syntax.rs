@@ -57,7 +57,7 @@ fn all(text: &[u8], class: u8) -> bool {
 pub(super) fn shape(key: &[u8]) -> Result<Shape<'_>, Fault> {
     let at = match key {
         [b'"', ..] => match quoted_end(key)? {
-            end if end == key.len() => return Ok(Shape::Bare { word: key }),
+            end if end == key.len() => return Ok(quoted_whole(key)),
             end if key.get(end) == Some(&b'@') => end,
             _ => return Err(Fault::Address),
         },
@@ -77,6 +77,17 @@ pub(super) fn shape(key: &[u8]) -> Result<Shape<'_>, Fault> {
         ([_, ..], []) => Ok(Shape::User { local }),
         ([_, ..], _) if is_domain(domain) => Ok(Shape::Address { local, domain }),
         _ => Err(Fault::Address),
+    }
+}
+
+/// `"anna@example.org"` is an address that an export has put into quotes, `"anna adler"` a local part.
+#[cold]
+fn quoted_whole(key: &[u8]) -> Shape<'_> {
+    match shape(unquoted(key)) {
+        Ok(address @ Shape::Address { local, domain }) if !local.starts_with(b"\"") && is_full_domain(domain) => {
+            address
+        }
+        _ => Shape::Bare { word: key },
     }
 }
 
