@@ -457,7 +457,8 @@ impl Feeder {
             ReadAs::OurDomains => (Some(Format::Domains), None),
             ReadAs::Detected => {
                 let found = source::detect(&head[..head.len().min(HEAD)], &self.name);
-                let found = if request.options.domain.is_empty() { found } else { found.with_domain() };
+                let attaches = !request.options.domain.is_empty() || named_domain(&self.name).is_some();
+                let found = if attaches { found.with_domain() } else { found };
                 (Some(found.format), Some(found))
             }
         };

@@ -42,7 +42,7 @@ impl<'a> Addrcheck<'a> {
                 b"-" => Grant::Refuse(None),
                 _ => {
                     sink.fault(number, local, Fault::Program);
-                    continue;
+                    Grant::Unknown
                 }
             };
             if !local.is_empty() && !is_local(local) {
@@ -112,6 +112,8 @@ mod tests {
                 "4 prefix all-*@example.org",
                 "4 catch-all @example.com",
                 "5 fault Program | carla",
+                "5 recipient carla@example.org ?",
+                "5 prefix carla-*@example.org ?",
             ]
         );
     }

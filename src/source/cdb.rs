@@ -212,6 +212,8 @@ mod tests {
                 "3 recipient bert@example.org ! absent",
                 "3 prefix bert-*@example.org ! absent",
                 "4 fault Program | carla",
+                "4 recipient carla@example.org ?",
+                "4 prefix carla-*@example.org ?",
             ]
         );
         let domains = digest(Format::Cdb, &cdb(&[("@example.org", "")]));

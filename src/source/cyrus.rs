@@ -8,6 +8,7 @@ use memchr::{memchr, memmem, memrchr};
 
 use super::lines::{is_idle, trim_start};
 use super::syntax::{is_full_domain, is_local, quoted_end, unquoted};
+use super::unclear::unknown;
 use super::{Fault, Grant, Item, Key, Options, Reader, Refused, Sink, Skip};
 
 /// Of the numbers that older versions write for a mailbox's type: it is only remembered.
@@ -34,7 +35,12 @@ impl Reader for Cyrus {
             _ => match self.entry(trim_start(line)) {
                 Ok(Some(key)) => sink.item(number, Item { key, grant: Grant::ACCEPT }),
                 Ok(None) => sink.skip(number, Skip::NoInbox),
-                Err(fault) => sink.fault(number, line, fault),
+                Err(fault) => {
+                    sink.fault(number, line, fault);
+                    if fault == Fault::NoDomain {
+                        unknown(number, Key::AnyDomain { local: &self.local }, sink);
+                    }
+                }
             },
         }
         Ok(())
@@ -202,7 +208,10 @@ mod tests {
                 "18 fault Address | user.a b",
             ]
         );
-        assert_eq!(events("", "user.anna\t0 default x\n"), ["1 fault NoDomain | user.anna\\t0 default x"]);
+        assert_eq!(
+            events("", "user.anna\t0 default x\n"),
+            ["1 fault NoDomain | user.anna\\t0 default x", "1 any-domain user.anna@ ?", "1 any-domain anna@ ?"]
+        );
     }
 
     #[test]
