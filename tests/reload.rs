@@ -737,7 +737,7 @@ fn a_folder_is_not_taken_without_one_of_its_files() {
     assert_eq!(daemon.query("bert@example.org"), "OK bert@example.org");
     std::fs::rename(daemon.path("away"), daemon.path("share")).expect("renamed");
     for (content, why) in
-        [("# to be filled\n", "lists/b: no entry in 1 line"), ("?? ??\n", "lists/b: no entry in 1 line, ")]
+        [("# to be filled\n", "lists/b: no entry in 1 line"), ("?? ??\n", "lists/b: no entry in 1 lines, 1 of which")]
     {
         daemon.write("share/b", content);
         daemon.hup();
@@ -748,6 +748,12 @@ fn a_folder_is_not_taken_without_one_of_its_files() {
     daemon.hup();
     assert_eq!(daemon.query("bodo@example.org"), "OK bodo@example.org");
     assert_eq!(daemon.query("bert@example.org"), "NOTFOUND ");
+    // One that may be empty needs that said.
+    daemon.write("share/b", "# to be filled\n");
+    daemon.write_config(&format!("{config}min_entries = 0\n"));
+    daemon.hup();
+    assert_eq!(daemon.query("bodo@example.org"), "NOTFOUND ");
+    assert_eq!(daemon.query("u1@example.org"), "OK u1@example.org");
 }
 
 fn command(script: &str, more: &str) -> String {

@@ -327,7 +327,8 @@ impl<B: FnOnce(Option<Format>) -> Builder> Reading<'_, B> {
             let summary = feeder.finish(self).map_err(|refused| refuse(path, refused))?;
             let stamp = Stamp::of(&before);
             check_unchanged(path, &file, &stamp)?;
-            if let Some(intake) = self.intake.as_ref().filter(|intake| found.several && intake.counts().0 == entries) {
+            let must_say = found.several && self.request.min_entries > 0;
+            if let Some(intake) = self.intake.as_ref().filter(|intake| must_say && intake.counts().0 == entries) {
                 // One of many that says nothing would go unnoticed by all other guards.
                 return Err(SourceError::TooFew {
                     path: path.into(),
