@@ -279,8 +279,8 @@ pub struct Builder {
     prefixes: [bool; 256],
     /// Keys about which the list can't tell, as the table has them. They come last: what another line says about one counts.
     unknown: Vec<(Box<[u8]>, DomainNumber)>,
-    /// The domain that the last line named, as written: lists are mostly sorted or of one domain.
-    last_domain: (Vec<u8>, Option<DomainNumber>),
+    /// The domain that the last line named: lists are mostly sorted or of one domain.
+    last_domain: DomainNumber,
     domain: Vec<u8>,
     local: Vec<u8>,
     marked: Vec<u8>,
@@ -311,7 +311,7 @@ impl Builder {
             case_sensitive,
             prefixes: [false; 256],
             unknown: Vec::new(),
-            last_domain: (Vec::new(), None),
+            last_domain: ANY_DOMAIN,
             domain: Vec::new(),
             local: Vec::new(),
             marked: Vec::new(),
@@ -414,8 +414,7 @@ impl Builder {
         }
         let Builder { mut content, table, prefixes, .. } = self;
         content.shapes.prefixes = (0..=255).rev().filter(|&len| prefixes[usize::from(len)]).collect();
-        let mut counts = vec![(0, 0, 0); content.domains.len()];
-        let table = {
+        let (table, counts) = {
             let Content { classes, entries, domains, key, .. } = &content;
             let domain_of = |class: ClassNumber| classes[class.0 as usize].domain;
             let entry_of = |class: ClassNumber| &entries[classes[class.0 as usize].entry as usize];
@@ -427,21 +426,21 @@ impl Builder {
                 let says = if entry == 0 { 0 } else { key.hash_one(&entries[entry as usize]) };
                 domain_digests[domain.0 as usize] ^ says
             };
-            let entered = |class: ClassNumber| {
-                let (entries, refusals, unknown) = &mut counts[domain_of(class).0 as usize];
-                *entries += 1;
-                *refusals += usize::from(matches!(entry_of(class), Entry::Refuse(_)));
-                *unknown += usize::from(matches!(entry_of(class), Entry::Unknown));
-            };
-            table.finish(key, domain_of, digest_of, entered, |twice| {
+            table.finish(key, domain_of, digest_of, |twice| {
                 let number = domain_of(twice.lost.class);
                 let key = key_of(twice.lost.local, &domains[number.0 as usize].name);
                 let lost = Listed { key, entry: entry_of(twice.lost.class), number: twice.number };
                 duplicate(DuplicateKey { lost, kept: entry_of(twice.kept) });
             })
         };
-        for (domain, counts) in content.domains.iter_mut().zip(counts) {
-            (domain.entries, domain.refusals, domain.unknown) = counts;
+        for (class, count) in content.classes.iter().zip(counts) {
+            let domain = &mut content.domains[class.domain.0 as usize];
+            domain.entries += count as usize;
+            match content.entries[class.entry as usize] {
+                Entry::Refuse(_) => domain.refusals += count as usize,
+                Entry::Unknown => domain.unknown += count as usize,
+                Entry::Accept { .. } | Entry::Follow { .. } => {}
+            }
         }
         let bare = content.bare_domains().map(|name| content.key.hash_one((name, "named")));
         let pairs = content.pairs.iter().map(|pair| content.key.hash_one(pair));
@@ -559,14 +558,15 @@ impl Builder {
     }
 
     fn intern_domain(&mut self, written: &[u8]) -> Result<DomainNumber, NoAddress> {
-        if let (last, Some(number)) = &self.last_domain
-            && last == written
-        {
-            return Ok(*number);
-        }
         // As written it is mostly folded already, and known. A dot in front is no domain's, but known as "everything below".
+        if *self.content.domains[self.last_domain.0 as usize].name == *written
+            && self.last_domain != ANY_DOMAIN
+            && written.first() != Some(&b'.')
+        {
+            return Ok(self.last_domain);
+        }
         let number = match self.content.domain(written) {
-            Some(number) if number != ANY_DOMAIN && !written.starts_with(b".") => number,
+            Some(number) if number != ANY_DOMAIN && written.first() != Some(&b'.') => number,
             _ => {
                 let mut buffer = std::mem::take(&mut self.domain);
                 let number =
@@ -575,9 +575,7 @@ impl Builder {
                 number?
             }
         };
-        self.last_domain.0.clear();
-        self.last_domain.0.extend_from_slice(written);
-        self.last_domain.1 = Some(number);
+        self.last_domain = number;
         Ok(number)
     }
 

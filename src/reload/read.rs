@@ -24,7 +24,7 @@ use crate::map::{Builder, Content, Unfit};
 use crate::source::{self, Detection, Format, Options, Parser, Refused, Summary};
 
 /// Bytes that are read at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 1 << 18;
 /// Bytes at the beginning by which the format is found out.
 const HEAD: usize = 64 * 1024;
 /// A file that was changed less than this ago may be in the middle of it.
