@@ -87,6 +87,7 @@ pub struct Snapshot {
 /// Space that look-ups use again and again, so that they need no allocation.
 #[derive(Default)]
 pub struct Scratch {
+    plain: Vec<u8>,
     domain: Vec<u8>,
     local: Vec<u8>,
     lower: Vec<u8>,
@@ -257,7 +258,13 @@ impl Snapshot {
 
     /// Looks an address up, in the order of DESIGN, section 4.
     pub fn lookup<'s, 'k, T: Trace>(&'s self, key: &[u8], scratch: &'k mut Scratch, trace: &mut T) -> Found<'s, 'k> {
-        let Scratch { domain, local, lower, marked, kept } = scratch;
+        let Scratch { plain, domain, local, lower, marked, kept } = scratch;
+        if let Some((lower, domain)) = address::fold_plain(key, plain)
+            && let Some(ours) = self.find_domain(domain)
+            && !self.domains[ours].keeps_case
+        {
+            return self.search(ours, Name { lower, kept: None }, Domain::as_folded(domain), (marked, kept), trace);
+        }
         let undecided = |verdict, step| Found {
             verdict,
             step,
@@ -298,19 +305,14 @@ impl Snapshot {
             trace.step(Step::Domain, b"", domain.bytes(), None);
             return Found { address: Some((b"", domain.bytes())), ..undecided(verdict, Step::Domain) };
         };
-        let policy = self.policy(&self.domains[ours]);
-        trace.step(Step::Domain, &self.domains[ours].name, domain.bytes(), None);
-        let finding = |enforced: Verdict, step: Step, hit: Option<Hit<'s>>, local: &'k [u8]| {
-            let verdict = if policy.mode == Mode::Enforce { enforced } else { Verdict::Exists };
-            let address = Some((local, domain.bytes()));
-            Found { verdict, step, hit, policy: Some(policy), domain: Some(ours as u32), address, enforced }
-        };
         let keeps_case = self.domains[ours].keeps_case;
         let local = match address::fold_local_part(raw.local, keeps_case, local) {
             Ok(local) => local,
             Err(odd) => {
+                trace.step(Step::Domain, &self.domains[ours].name, domain.bytes(), None);
                 trace.note(Step::Parse, &odd);
-                return finding(Verdict::Absent, Step::Parse, None, b"");
+                let absent = self.finding(ours, Verdict::Absent, Step::Parse, None);
+                return Found { address: Some((b"", domain.bytes())), ..absent };
             }
         };
         let name = if keeps_case {
@@ -318,6 +320,20 @@ impl Snapshot {
         } else {
             Name { lower: local, kept: None }
         };
+        self.search(ours, name, domain, (marked, kept), trace)
+    }
+
+    /// Looks for a name at one of our domains. `buffers`: for what it is looked for as.
+    fn search<'s, 'k, T: Trace>(
+        &'s self,
+        ours: usize,
+        name: Name<'k>,
+        domain: Domain<'k>,
+        (marked, kept): (&mut Vec<u8>, &mut Vec<u8>),
+        trace: &mut T,
+    ) -> Found<'s, 'k> {
+        let policy = self.policy(&self.domains[ours]);
+        trace.step(Step::Domain, &self.domains[ours].name, domain.bytes(), None);
         let mut search =
             Search { snapshot: self, ours, policy, domain, marked, kept, trace, followed: 0, among_unknown: false };
         let (step, decision) = search.decision(name);
@@ -330,7 +346,15 @@ impl Snapshot {
             Decision::Refused(hit) | Decision::Unknown(hit) => (Verdict::Unknown, Some(hit)),
             Decision::NotListed => (if self.missing.is_some() { Verdict::Unknown } else { Verdict::Absent }, None),
         };
-        finding(verdict, step, hit, local.bytes())
+        let local = name.kept.unwrap_or(name.lower);
+        Found { address: Some((local.bytes(), domain.bytes())), ..self.finding(ours, verdict, step, hit) }
+    }
+
+    /// A verdict about somebody at one of our domains, under that domain's policy.
+    fn finding<'s>(&'s self, ours: usize, enforced: Verdict, step: Step, hit: Option<Hit<'s>>) -> Found<'s, 's> {
+        let policy = self.policy(&self.domains[ours]);
+        let verdict = if policy.mode == Mode::Enforce { enforced } else { Verdict::Exists };
+        Found { verdict, step, hit, policy: Some(policy), domain: Some(ours as u32), address: None, enforced }
     }
 
     fn find_domain(&self, name: &[u8]) -> Option<usize> {
