@@ -119,9 +119,6 @@ impl Loader {
         let (outbox, outcomes) = channel();
         let own = commands.clone();
         thread::Builder::new().name("loader".to_owned()).spawn(move || {
-            if let Err(e) = sys::lower_own_priority() {
-                log::debug!("the loader runs at normal priority: {e}");
-            }
             let catalog = Catalog::serving(Serves {
                 file: settings.file.clone(),
                 own_control: settings.overrides.control.is_some(),
@@ -227,9 +224,14 @@ impl Worker {
                     self.tell(None, None, true, Vec::new()).is_err()
                 }
             };
-            first = false;
             if gone {
                 return;
+            }
+            // The first load is what everybody waits for; those that follow are to disturb nobody.
+            if std::mem::take(&mut first)
+                && let Err(e) = sys::lower_own_priority()
+            {
+                log::debug!("the loader runs at normal priority: {e}");
             }
             let tell = || -> Box<dyn Fn(String) + Send> {
                 let own = own.clone();
