@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Daemon, PATIENCE, Setup, ask, connect_unix, run};
+use common::{Daemon, Setup, ask, connect_unix, run, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -33,15 +33,6 @@ fn saving(more: &str) -> String {
 
 fn first(daemon: &Daemon) -> Value {
     daemon.status()["sources"][0].clone()
-}
-
-/// Asks again and again until it is so.
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        thread::yield_now();
-    }
 }
 
 fn utf16(text: &str) -> Vec<u8> {

@@ -539,6 +539,15 @@ impl Drop for Daemon {
     }
 }
 
+/// Asks again and again until it is so.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        thread::yield_now();
+    }
+}
+
 /// A connection to a UNIX socket; reads and writes give up after [`PATIENCE`].
 pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(path)?;
