@@ -446,9 +446,12 @@ impl Scheduler {
         None
     }
 
-    /// Nobody waits for this ticket any more.
+    /// Nobody waits for this ticket any more; an answer that is on its way does not arrive.
     pub fn cancel(&mut self, ticket: Ticket) {
-        let Some(id) = self.tickets.remove(&ticket) else { return };
+        let Some(id) = self.tickets.remove(&ticket) else {
+            self.commands.retain(|command| !matches!(command, Command::Deliver(to, _) if *to == ticket));
+            return;
+        };
         let Some(job) = self.jobs.get_mut(id.0 as usize) else { return };
         if let Some(at) = job.waiters.iter().position(|waiter| waiter.ticket == ticket) {
             let waiter = job.waiters.swap_remove(at);

@@ -203,6 +203,25 @@ fn the_second_server_serves_when_the_first_is_down() {
 }
 
 #[test]
+fn an_answer_that_is_on_its_way_is_none_to_the_next_question_of_the_same_ticket() {
+    use rcptmapd::probe::schedule::{Command, Question, Ticket};
+    let mut world = world(vec![], |_| {});
+    let (ticket, hop, start) = (Ticket(1), world.hops[0].0, world.now);
+    let question = |key: &'static str| Question { key: key.as_bytes(), hop, unavailable: None };
+    let deliveries = |world: &mut World| {
+        let commands = std::iter::from_fn(|| world.scheduler.poll_command());
+        commands.filter(|command| matches!(command, Command::Deliver(..))).count()
+    };
+    assert!(world.scheduler.ask(&question("u3@d0.example"), ticket, start + seconds(1), start).is_none());
+    world.scheduler.handle_timeout(start + seconds(1));
+    assert!(world.scheduler.ask(&question("u4@d0.example"), ticket, start + seconds(9), start + seconds(1)).is_none());
+    assert_eq!(deliveries(&mut world), 0);
+    world.scheduler.handle_timeout(start + seconds(9));
+    world.scheduler.cancel(ticket);
+    assert_eq!(deliveries(&mut world), 0, "nobody waits any more");
+}
+
+#[test]
 fn every_address_of_a_name_is_tried() {
     let mut world = World::new(7, false);
     let spec = world.server(vec![], true);
