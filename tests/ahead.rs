@@ -95,6 +95,19 @@ fn nothing_but_an_answer_about_the_recipient_makes_anybody_unknown() {
 }
 
 #[test]
+fn a_backend_refuses_nobody_whom_a_list_that_was_never_read_may_name() {
+    let backend = Backend::start(Manner::Good);
+    let missing = "[[source]]\nname = \"teams\"\npath = \"teams\"\n";
+    let mut daemon = start(&backend, missing, "");
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert!(daemon.query("team@example.org").starts_with("TEMP "));
+    daemon.write("teams", "team@example.org\n");
+    daemon.hup();
+    assert_eq!(daemon.query("team@example.org"), "OK team@example.org");
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+}
+
+#[test]
 fn a_backend_that_is_not_there_is_temporary_and_back_again() {
     let closed = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
     let backend = Backend { address: closed, ..Backend::start(Manner::Good) };

@@ -105,8 +105,12 @@ impl<'s> Found<'s, '_> {
         }
     }
 
-    /// The same with the backend's word.
+    /// The same with the backend's word. Where a list that was never read may know better, its "no" is not the last one.
     pub fn verified(self, verdict: Verdict) -> Self {
+        let verdict = match (verdict, self.enforced) {
+            (Verdict::Absent, Verdict::Unknown) => Verdict::Unknown,
+            _ => verdict,
+        };
         let enforces = self.policy.is_none_or(|policy| policy.mode == Mode::Enforce);
         Found {
             verdict: if enforces { verdict } else { Verdict::Exists },
