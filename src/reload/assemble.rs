@@ -10,17 +10,21 @@ use crate::resolve::{Kind, Map, ValueOf};
 /// Our domains; `false` when a domain file is missing, so that we don't know all of them.
 pub fn groups(config: &Config, tables: &Tables) -> (Vec<DomainGroup>, bool) {
     let mut complete = true;
-    let mut groups = Vec::new();
+    // The first group that names a domain counts: one that spells it out before a file that lists it, too, and both before
+    // the table.
+    let mut groups: Vec<DomainGroup> = Vec::new();
     for domain in &config.domains {
-        let mut names: Vec<Box<[u8]>> = domain.names.iter().map(|name| name.0.as_bytes().into()).collect();
-        if let Some(path) = &domain.file {
-            match tables.domains(path) {
-                Some(listed) => names.extend(listed.map(Into::into)),
-                None => complete = false,
-            }
-        }
+        let names = domain.names.iter().map(|name| name.0.as_bytes().into()).collect();
+        groups.push(DomainGroup { names, policy: policy(domain) });
+    }
+    for domain in &config.domains {
+        let Some(path) = &domain.file else { continue };
+        let Some(listed) = tables.domains(path) else {
+            complete = false;
+            continue;
+        };
         // `.example.org`: what is below it.
-        let (below, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.starts_with(b"."));
+        let (below, names): (Vec<_>, Vec<_>) = listed.map(Box::<[u8]>::from).partition(|name| name.starts_with(b"."));
         groups.push(DomainGroup { names, policy: policy(domain) });
         if !below.is_empty() {
             let names = below.iter().filter_map(|name| name.strip_prefix(b".")).map(Into::into).collect();
