@@ -372,14 +372,14 @@ impl Catalog {
         let groups = assemble::groups(config, &self.tables);
         let domains = (!config.domains.is_empty())
             .then(|| Snapshot::new(self.key.clone(), Vec::new(), groups.0, groups.1, Policy::default()));
+        // Those of a domain file included.
+        let of_case = |ours: &Snapshot| -> Vec<Box<[u8]>> {
+            let domains = ours.domains().iter().filter(|domain| ours.policy(domain).case_sensitive);
+            domains.map(|domain| domain.name.clone()).collect()
+        };
         Setting {
             wants_values: config.maps.iter().any(|map| map.value == MapValue::Source),
-            case_sensitive: config
-                .domains
-                .iter()
-                .filter(|domain| domain.case_sensitive)
-                .flat_map(|domain| domain.names.iter().map(|name| name.0.as_bytes().into()))
-                .collect(),
+            case_sensitive: domains.iter().flat_map(of_case).collect(),
             domains,
             force,
         }
