@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::address;
-use crate::map::{Content, Found, Policy, Scratch, Snapshot, Trace};
+use crate::map::{Asked, Content, Found, Policy, Scratch, Snapshot, Trace};
 use crate::probe::route::{Ours, Route, Routes};
 use crate::proto::{Reply, Value};
 use crate::verdict::{self, Verdict};
@@ -101,32 +101,44 @@ pub enum Decision<'a> {
 
 /// Asks further where the lists have not the last word (`verify` of a domain).
 pub trait Prober {
-    /// Whether the recipient exists. `None`: that will be known later, and the request has to be asked again then.
+    /// Whether the recipient exists; it is asked only where somebody has to be. `None`: that will be known later, and the request has to be asked again then.
     fn verify(&mut self, recipient: &Recipient<'_>) -> Option<Verdict>;
 }
 
 /// A recipient that a prober is asked about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Recipient<'a> {
-    /// Folded, with its detail.
+    /// Folded, with its detail; see [`Asked`].
     pub local: &'a [u8],
-    /// Folded; the domain that was asked for, or whose recipients that one has.
+    /// Folded; see [`Asked`].
     pub domain: &'a [u8],
     /// What holds for the domain.
     pub policy: &'a Policy,
-    /// Where the domain's mail goes.
-    pub routes: &'a Routes,
+    /// Who is asked about it.
+    pub route: Route<'a>,
 }
 
 impl<'a> Recipient<'a> {
+    /// A recipient as it is called at the domain whose backend is asked.
+    pub fn new(asked: Asked<'a>, routes: &'a Routes) -> Recipient<'a> {
+        let Asked { local, domain, policy } = asked;
+        Recipient { local, domain, policy, route: routes.find(domain, Ours::Yes(policy.backend.as_deref())) }
+    }
+
     /// What it is known by, and asked for: the folded address.
     pub fn key(&self) -> Vec<u8> {
         [self.local, b"@", self.domain].concat()
     }
 
-    /// Who is asked about it.
-    pub fn route(&self) -> Route<'a> {
-        self.routes.find(self.domain, Ours::Yes(self.policy.backend.as_deref()))
+    /// What holds without asking anybody, and the words for it.
+    pub fn settled(&self) -> Option<(Verdict, Option<&'a verdict::Reply>)> {
+        match self.route {
+            // Delivered here: the mail server itself knows, and is not to be contradicted.
+            Route::Local => Some((Verdict::Exists, None)),
+            // What the table refuses is refused.
+            Route::Refuse(_) => Some((Verdict::Absent, None)),
+            _ => None,
+        }
     }
 }
 
@@ -277,10 +289,10 @@ impl Directory {
         prober: &mut impl Prober,
     ) -> Option<Found<'a, 'a>> {
         let found = self.snapshot.lookup(address, scratch, trace);
-        if !found.wants_probe() {
-            return Some(found);
+        match found.asked {
+            None => Some(found),
+            Some(key) => self.probed(found, self.snapshot.asked(key), prober),
         }
-        self.probed(found, prober)
     }
 
     /// Shows the recipient that a prober would be asked about, if the lists leave that open.
@@ -291,21 +303,22 @@ impl Directory {
         look: impl FnOnce(&Recipient<'_>) -> T,
     ) -> Option<T> {
         let found = self.snapshot.lookup(address, scratch, &mut ());
-        self.recipient(&found).filter(|_| found.wants_probe()).map(|recipient| look(&recipient))
+        found.asked.map(|key| look(&Recipient::new(self.snapshot.asked(key), &self.routes)))
     }
 
-    /// What a backend is asked about: the domain that it knows is the main one of an alias. `None`: it is none of ours.
+    /// What a backend would be asked about if it had to be. `None`: it is none of ours.
     pub fn recipient<'a>(&'a self, found: &Found<'a, 'a>) -> Option<Recipient<'a>> {
-        let ((local, asked), policy, number) = (found.address?, found.policy?, found.domain?);
-        let domain = self.snapshot.main_name(number).unwrap_or(asked);
-        Some(Recipient { local, domain, policy, routes: &self.routes })
+        self.snapshot.recipient(found).map(|asked| Recipient::new(asked, &self.routes))
     }
 
     #[cold]
-    fn probed<'a>(&'a self, found: Found<'a, 'a>, prober: &mut impl Prober) -> Option<Found<'a, 'a>> {
-        let Some(recipient) = self.recipient(&found) else { return Some(found) };
-        let verdict = prober.verify(&recipient)?;
-        Some(found.verified(verdict))
+    fn probed<'a>(&'a self, found: Found<'a, 'a>, asked: Asked<'a>, prober: &mut impl Prober) -> Option<Found<'a, 'a>> {
+        let recipient = Recipient::new(asked, &self.routes);
+        let (verdict, own) = match recipient.settled() {
+            Some(settled) => settled,
+            None => (prober.verify(&recipient)?, None),
+        };
+        Some(found.verified(verdict, own))
     }
 
     /// The place of a map that is about recipients, so that [`Directory::decide`] can speak for it.
@@ -355,7 +368,7 @@ impl Directory {
             let status = reply.status().as_bytes();
             Reply::Ok(Value::Parts([b"ERROR:", status, b":\"", reply.line().as_bytes(), b"\""]))
         };
-        match (found.verdict, own_reply(found)) {
+        match (found.verdict, found.own_deferral()) {
             // A file of the administrator's that says DISCARD or QUARANTINE for a recipient means it.
             (Verdict::Exists, _) if says_more(found.value()) => Reply::Ok(Value::Bytes(found.value())),
             (Verdict::Exists, _) => Reply::Ok(Value::Bytes(b"RELAY")),
@@ -367,7 +380,7 @@ impl Directory {
     }
 
     fn in_check<'a>(&'a self, found: &Found<'a, '_>) -> Reply<'a> {
-        match (found.verdict, own_reply(found)) {
+        match (found.verdict, found.own_deferral()) {
             // Never "OK": it would end the list of restrictions, and may open a relay.
             (Verdict::Exists | Verdict::Foreign, _) => Reply::Ok(Value::Bytes(b"DUNNO")),
             (Verdict::Absent, _) => match found.refusal() {
@@ -423,7 +436,7 @@ impl Directory {
 
     /// Why we can't tell, for the log of who asked.
     fn reason<'a>(&'a self, found: &Found<'a, '_>) -> &'a [u8] {
-        match own_reply(found) {
+        match found.own_deferral() {
             Some(reply) => reply.status_and_text().as_bytes(),
             None if !self.snapshot.is_complete() => NO_DATA,
             None => found.deferral().unwrap_or(&self.unknown).text().as_bytes(),
@@ -434,14 +447,6 @@ impl Directory {
 /// An answer that is not about a recipient.
 fn plain(reply: Reply<'_>) -> Answer<'_> {
     Answer { reply, verdict: None, spared: false, domain: None }
-}
-
-/// The reply of the entry itself: a full mailbox says so.
-fn own_reply<'a>(found: &Found<'a, '_>) -> Option<&'a verdict::Reply> {
-    match found.hit?.entry {
-        crate::map::Entry::Refuse(Some(reply)) if reply.is_temporary() => Some(reply),
-        _ => None,
-    }
 }
 
 /// The key as tables have it, in space that is used again.

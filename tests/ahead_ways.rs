@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use backend::{Backend, Manner, config, patient, start, wait_until};
-use common::Setup;
+use common::{Daemon, Setup, run};
 
 #[test]
 fn each_way_to_verify_asks_whom_it_should() {
@@ -194,4 +194,80 @@ fn life_times_of_a_new_configuration_hold_for_what_is_remembered() {
     daemon.hup();
     assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
     assert_eq!(backend.recipients.load(Ordering::SeqCst), asked + 1);
+}
+
+/// A daemon whose domains are those of `domains`, with `hub` as backend.
+fn start_domains(backend: &Backend, list: &str, format: &str, domains: &str) -> Daemon {
+    let config = format!(
+        "[[source]]\npath = \"list\"\nformat = \"{format}\"\n{domains}\
+         [[backend]]\nname = \"hub\"\nservers = [\"{}\"]\n",
+        backend.address
+    );
+    Setup::new().file("list", list).config(&config).start()
+}
+
+#[test]
+fn an_alias_domain_has_whom_the_backend_of_its_main_domain_knows() {
+    let backend = Backend::start(Manner::Good);
+    let domains = "[[domain]]\nnames = [\"probe.example\"]\nverify = \"probe\"\nbackend = \"hub\"\n\
+                   [[domain]]\nnames = [\"alias.example\"]\nsame_as = \"probe.example\"\n";
+    let daemon = start_domains(&backend, "only@alias.example\n", "plain", domains);
+    assert_eq!(daemon.query("anna@alias.example"), "OK anna@alias.example");
+    assert_eq!(daemon.query("nobody@alias.example"), "NOTFOUND ");
+    assert_eq!(daemon.query("only@alias.example"), "OK only@alias.example");
+    assert!(backend.was_asked_for("anna@probe.example") && !backend.was_asked_for("anna@alias.example"));
+    // What is known of the one is known of the other.
+    let asked = backend.recipients.load(Ordering::SeqCst);
+    assert_eq!(daemon.query("anna@probe.example"), "OK anna@probe.example");
+    assert_eq!(backend.recipients.load(Ordering::SeqCst), asked);
+    let config = daemon.path("rcptmapd.toml").display().to_string();
+    let explained = run(&["explain", "-c", &config, "anna@alias.example"]);
+    assert!(explained.out.contains("as anna@probe.example, at backend hub"), "{}", explained.out);
+    let probed = run(&["probe", "-c", &config, "anna@alias.example"]);
+    assert!(probed.code == Some(0) && probed.out.contains("> RCPT TO:<anna@probe.example>\n"), "{}", probed.out);
+}
+
+#[test]
+fn an_alias_of_a_domain_of_the_table_is_asked_about_there() {
+    let backend = Backend::start(Manner::Good);
+    let table = format!("main.example\tsmtp:[127.0.0.1]:{}\n", backend.address.port());
+    let config = "[nexthops]\nfile = \"mailertable\"\ndomains = true\n\
+                  [[domain]]\nnames = [\"alias.example\"]\nsame_as = \"main.example\"\n";
+    let daemon = Setup::new().file("mailertable", &table).config(config).start();
+    assert_eq!(daemon.query("anna@alias.example"), "OK anna@alias.example");
+    assert_eq!(daemon.query("nobody@alias.example"), "NOTFOUND ");
+}
+
+#[test]
+fn a_catch_all_that_renames_leads_to_the_backend_of_its_target() {
+    let backend = Backend::start(Manner::Good);
+    let domains = "[[domain]]\nnames = [\"new.example\", \"listed.example\"]\n\
+                   [[domain]]\nnames = [\"probe.example\"]\nverify = \"probe\"\nbackend = \"hub\"\n\
+                   [[domain]]\nnames = [\"new2.example\"]\nverify = \"list-then-probe\"\nbackend = \"hub\"\n";
+    let list = "@new.example\t%1@probe.example\n@new2.example\t%1@listed.example\nlisted@listed.example\tx\n";
+    let daemon = start_domains(&backend, list, "virtusertable", domains);
+    assert_eq!(daemon.query("anna@new.example"), "OK anna@new.example");
+    assert_eq!(daemon.query("nobody@new.example"), "NOTFOUND ");
+    assert!(backend.was_asked_for("anna@probe.example") && backend.was_asked_for("nobody@probe.example"));
+    assert_eq!(daemon.query("listed@new2.example"), "OK listed@new2.example");
+    assert_eq!(daemon.query("anna@new2.example"), "OK anna@new2.example");
+    assert_eq!(daemon.query("nobody@new2.example"), "NOTFOUND ");
+    assert!(
+        backend.was_asked_for("anna@new2.example"),
+        "the domain's own backend has the last word where the list has none"
+    );
+}
+
+#[test]
+fn a_backend_is_asked_without_the_tag_and_in_the_case_that_counts() {
+    let backend = Backend::start(Manner::Good);
+    let domains = "[[domain]]\nnames = [\"example.org\"]\nverify = \"both\"\nbackend = \"hub\"\n\
+                   [[domain]]\nnames = [\"case.example\"]\nverify = \"probe\"\nbackend = \"hub\"\n\
+                   case_sensitive = true\n";
+    let daemon = start_domains(&backend, "known-a@example.org\n", "plain", domains);
+    let tagged = "prvs=0123abcd=known-a@example.org";
+    assert_eq!(daemon.query(tagged), format!("OK {tagged}"));
+    assert!(backend.was_asked_for("known-a@example.org") && !backend.was_asked_for(tagged));
+    daemon.query("Known-B@case.example");
+    assert!(backend.was_asked_for("Known-B@case.example") && !backend.was_asked_for("known-b@case.example"));
 }

@@ -27,6 +27,7 @@ fn item(line: &Line) -> Item<'_> {
     };
     let grant = match &line.says {
         Says::Yes(value) => Grant::Accept { value },
+        Says::As(domain, value) => Grant::Follow { domain, value },
         Says::No(reply) => Grant::Refuse(reply.clone()),
     };
     Item { key, grant }
@@ -34,7 +35,8 @@ fn item(line: &Line) -> Item<'_> {
 
 fn says(entry: &Entry) -> Says {
     match entry {
-        Entry::Accept { value } | Entry::Follow { value, .. } => Says::Yes(value.to_vec()),
+        Entry::Accept { value } => Says::Yes(value.to_vec()),
+        Entry::Follow { domain, value } => Says::As(domain.to_vec(), value.to_vec()),
         Entry::Refuse(reply) => Says::No(reply.clone()),
         Entry::Unknown => panic!("no line of the model is unclear"),
     }
@@ -77,6 +79,10 @@ fn ask(snapshot: &Snapshot, address: &[u8]) -> naive::Answer {
         step: found.step,
         decided_by: found.hit.map(|hit| (says(hit.entry), hit.source)),
         policy: found.policy.cloned(),
+        asked: found.asked.map(|key| snapshot.asked(key)).map(|asked| {
+            let domain = String::from_utf8_lossy(asked.domain).into_owned();
+            (asked.local.to_vec(), domain, asked.policy.backend.as_deref().map(str::to_owned))
+        }),
     }
 }
 
@@ -88,10 +94,16 @@ fn verdict(snapshot: &Snapshot, address: &[u8]) -> Verdict {
 fn without_refusals(mut directory: Directory) -> Directory {
     for list in &mut directory.lists {
         if let Some(lines) = &mut list.lines {
-            lines.retain(|line| matches!(line.says, Says::Yes(_)));
+            lines.retain(|line| !matches!(line.says, Says::No(_)));
         }
     }
     directory
+}
+
+fn without_renames(directory: &mut Directory) {
+    for lines in directory.lists.iter_mut().flat_map(|list| &mut list.lines) {
+        lines.retain(|line| !matches!(line.says, Says::As(..)));
+    }
 }
 
 proptest! {
@@ -145,7 +157,9 @@ proptest! {
         new_list: bool,
         priority in 0..3,
     ) {
-        let directory = without_refusals(directory);
+        let mut directory = without_refusals(directory);
+        // Who is at the target of a catch-all counts only once that is a domain of ours.
+        without_renames(&mut directory);
         // Without declared domains a new name makes a domain ours, and so a foreign address an absent one, rightly.
         let line = Line { says: Says::Yes(Vec::new()), ..line };
         let mut more = directory.clone();
@@ -157,6 +171,32 @@ proptest! {
         for address in &addresses {
             if verdict(&less, &address.0) == Verdict::Exists {
                 prop_assert_eq!(verdict(&more, &address.0), Verdict::Exists, "{:?}", address);
+            }
+        }
+    }
+
+    /// Whom a main domain has, or a backend that is asked about its recipients, its alias has, too.
+    #[test]
+    fn an_alias_refuses_nobody_whom_its_main_domain_has((directory, addresses) in generate::case()) {
+        let mut directory = without_refusals(directory);
+        // What a domain's own catch-all says of it comes first.
+        without_renames(&mut directory);
+        let (snapshot, _) = snapshot(&directory);
+        for group in &directory.groups {
+            let Some(main) = group.policy.same_as.as_deref() else { continue };
+            for (name, address) in group.names.iter().flat_map(|name| addresses.iter().map(move |at| (name, at))) {
+                let Some(at) = address.0.iter().rposition(|&byte| byte == b'@') else { continue };
+                let local = &address.0[..at];
+                if local.starts_with(b"<") || local.starts_with(b"@") {
+                    continue;
+                }
+                let there = ask(&snapshot, &[local, b"@", main].concat());
+                let here = ask(&snapshot, &[local, b"@", name.as_bytes()].concat());
+                let is_odd = [&there, &here].iter().any(|answer| answer.step == rcptmapd::map::Step::Parse);
+                if is_odd || there.verdict == Verdict::Absent && there.asked.is_none() {
+                    continue;
+                }
+                prop_assert!(here.verdict != Verdict::Absent || here.asked.is_some(), "{name}: {there:?} {here:?}");
             }
         }
     }
@@ -210,6 +250,13 @@ fn the_generators_reach_every_corner() {
             let answer = naive.ask(&address.0);
             count(format!("step {}", answer.step.name()));
             count(format!("verdict {}", answer.enforced));
+            if let Some((_, domain, _)) = &answer.asked {
+                let name = if address.0.ends_with(domain.as_bytes()) { "its name" } else { "another name" };
+                count(format!("{} is asked about by {name}", answer.enforced));
+            }
+            if let Some((Says::As(..), _)) = answer.decided_by {
+                count("renamed".to_owned());
+            }
             if let Some((Says::No(_), _)) = answer.decided_by {
                 count(format!("refused by {} is {}", answer.step.name(), answer.enforced));
             }
@@ -221,6 +268,13 @@ fn the_generators_reach_every_corner() {
         let least = if step == "unwrap" { 20 } else { 50 };
         assert!(seen.get(&format!("step {step}")).is_some_and(|&n| n >= least), "{step}: {seen:#?}");
     }
+    for verdict in ["exists", "absent", "unknown"] {
+        for name in ["its name", "another name"] {
+            let what = format!("{verdict} is asked about by {name}");
+            assert!(seen.get(&what).is_some_and(|&n| n > 10), "{what}: {seen:#?}");
+        }
+    }
+    assert!(seen.get("renamed").is_some_and(|&n| n > 20), "{seen:#?}");
     for verdict in Verdict::ALL {
         assert!(seen.get(&format!("verdict {verdict}")).is_some_and(|&n| n > 500), "{verdict}: {seen:#?}");
     }

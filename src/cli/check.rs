@@ -107,7 +107,7 @@ impl DomainCounts {
         let content = snapshot.sources().get(source).and_then(|source| source.content.as_deref());
         for (name, keys, refusals) in content.iter().flat_map(|content| content.domain_counts()) {
             let keys = keys - refusals;
-            let ours = snapshot.relay_domain(name.strip_prefix(b".").unwrap_or(name)).is_some();
+            let ours = snapshot.relay_domain(name).is_some();
             let counts = if ours { &mut counts.ours } else { &mut counts.foreign };
             counts.insert(text::printable_text(name), keys);
         }

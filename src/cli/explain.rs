@@ -18,7 +18,6 @@ use super::{Failure, exit};
 use crate::config::{Config, Endpoint, MapKind, Overrides};
 use crate::map::{Entry, Found, Hit, Key, KeyText, Scratch, Step, Trace, key_of};
 use crate::probe::cache::Known;
-use crate::probe::route::Route;
 use crate::proto::{Reply, line, socketmap};
 use crate::reload::{Catalog, Report};
 use crate::resolve::{Directory, Recipient, Remembered};
@@ -93,6 +92,7 @@ struct World<'a> {
 struct Asked {
     key: String,
     who: String,
+    is_asked: bool,
     /// What the running daemon remembers, or why that is not known.
     remembered: Result<Option<Verdicts>, String>,
     /// What is said without asking.
@@ -106,12 +106,7 @@ impl Asked {
     fn new(address: &[u8], config: &Config, directory: &Directory) -> Option<Asked> {
         let mut scratch = Scratch::default();
         let look = |recipient: &Recipient<'_>| {
-            let route = recipient.route();
-            let settled = match route {
-                Route::Local => Some(Verdict::Exists),
-                Route::Refuse(_) => Some(Verdict::Absent),
-                _ => None,
-            };
+            let (route, settled) = (&recipient.route, recipient.settled().map(|(verdict, _)| verdict));
             (recipient.key(), route.to_string(), settled, route.name().is_some())
         };
         let (key, who, settled, is_asked) = directory.if_probed(address, &mut scratch, look)?;
@@ -125,20 +120,18 @@ impl Asked {
         };
         let answer = remembered.as_ref().ok().and_then(|entry| entry.as_ref()?.answers());
         let verdict = settled.or(answer.map(Known::verdict)).unwrap_or(Verdict::Unknown);
-        Some(Asked { key: text::printable_text(&key), who, remembered, verdict })
+        Some(Asked { key: text::printable_text(&key), who, is_asked, remembered, verdict })
     }
 
     /// What the cache has to say.
     fn evidence(&self) -> String {
         match &self.remembered {
+            _ if !self.is_asked => self.verdict.name().to_owned(),
             Ok(Some(entry)) => {
                 let (verdict, freshness, age) = (&entry.verdict, &entry.freshness, entry.age());
                 format!("remembered: {verdict}, {freshness}, {age} old, reply {}", entry.reply())
             }
-            Ok(None) if self.verdict == Verdict::Unknown => {
-                "nothing is remembered, so it would be asked now".to_owned()
-            }
-            Ok(None) => self.verdict.name().to_owned(),
+            Ok(None) => "nothing is remembered, so it would be asked now".to_owned(),
             Err(why) => format!("it would be asked now, unless it is remembered ({why})"),
         }
     }
@@ -233,7 +226,7 @@ impl Explained {
         let mut recorder = Recorder::default();
         let mut scratch = Scratch::default();
         let found = world.directory.snapshot().lookup(address, &mut scratch, &mut recorder);
-        let found = world.backend.as_ref().map_or(found, |asked| found.verified(asked.verdict));
+        let found = world.backend.as_ref().map_or(found, |asked| found.verified(asked.verdict, None));
         let mut steps = Vec::new();
         if let Some((local, domain)) = found.address {
             let looked_for = match (local, domain) {
@@ -253,7 +246,9 @@ impl Explained {
             steps.push(told);
         }
         if let Some(asked) = &world.backend {
-            steps.push(Told::new(Step::Verify, asked.who.clone(), asked.evidence()));
+            let by_another_name = asked.is_asked && steps.first().is_some_and(|told| told.key != asked.key);
+            let who = if by_another_name { format!("as {}, at {}", asked.key, asked.who) } else { asked.who.clone() };
+            steps.push(Told::new(Step::Verify, who, asked.evidence()));
         } else if found.step == Step::Verify {
             steps.push(Told::new(Step::Verify, "list".to_owned(), "nothing more to ask: not listed"));
         }

@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         text::print(&format!("{address}\n\nverdict: {verdict}\n  it is none of ours, so nobody is asked\n"))?;
         return Ok(code);
     };
-    let route = recipient.route();
+    let (settled, route) = (recipient.settled(), recipient.route.clone());
     text::print(&format!(
         "{}\n{}: {route}\n",
         style.head(&address),
@@ -108,11 +108,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let (hop, servers) = match hop(&route, &settings.config)? {
         Some(found) => found,
         None => {
-            let verdict = match route {
-                Route::Local => Verdict::Exists,
-                Route::Refuse(_) => Verdict::Absent,
-                _ => Verdict::Unknown,
-            };
+            let verdict = settled.map_or(Verdict::Unknown, |(verdict, _)| verdict);
             text::print(&format!("\nverdict: {}\n", painted(verdict, style)))?;
             return Ok(code(verdict));
         }

@@ -433,7 +433,8 @@ impl Resolver<'_> {
     fn references(&mut self, config: &Config) {
         let by_name: HashMap<&DomainName, usize> =
             config.domains.iter().enumerate().flat_map(|(i, d)| d.names.iter().map(move |n| (n, i))).collect();
-        let from_files = config.domains.iter().any(|d| d.file.is_some());
+        let from_files = config.domains.iter().any(|d| d.file.is_some())
+            || config.nexthops.as_ref().is_some_and(|nexthops| nexthops.domains);
         for (start, domain) in config.domains.iter().enumerate() {
             let Some(main) = &domain.same_as else { continue };
             let title = format!("[[domain]] same_as = \"{}\"", main.0);

@@ -176,6 +176,11 @@ impl Content {
         self.domains.get(domain.0 as usize).is_some_and(|domain| domain.keeps_case)
     }
 
+    /// Whether some catch-all only renames its domain.
+    pub(super) fn renames(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::Follow { .. }))
+    }
+
     /// Whether there is a catch-all at a domain.
     pub(super) fn has_catch_all(&self, domain: DomainNumber) -> bool {
         self.domains.get(domain.0 as usize).is_some_and(|domain| domain.catch_all)

@@ -1,6 +1,6 @@
 //! What a look-up tells: the steps on its way, and what it found.
 
-use super::policy::{Mode, Policy, Verify};
+use super::policy::{Mode, Policy};
 use super::rule::Entry;
 use crate::verdict::{Reply, Verdict};
 
@@ -74,6 +74,46 @@ pub trait Trace {
 
 impl Trace for () {}
 
+/// A recipient of which a backend has the last word, as it is called there.
+///
+/// The way of an address leads from the domain that was asked for to its main domain (`same_as`), and to the target of a
+/// catch-all that renames. Who is not listed is asked about at the last domain on this way whose `verify` says so
+/// (`probe`, `list-then-probe`): a main domain's mailbox server knows the recipients of the alias, by their names there,
+/// while a domain with a backend of its own keeps it if the way leads on to one that has only lists. Who is listed is asked
+/// about at the last domain with `verify = "both"`, up to the one that lists the recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'k> {
+    /// Without a tag that was taken off, with its detail; in lower case unless that domain is `case_sensitive`.
+    pub local: &'k [u8],
+    /// The domain by which the recipient is called there.
+    pub domain: &'k [u8],
+    /// What holds for that domain: whose backend it is, and what holds while it can't be asked.
+    pub policy: &'k Policy,
+}
+
+/// The same as a look-up leaves it in its space, so that a [`Found`] stays small; see
+/// [`Snapshot::asked`](super::Snapshot::asked).
+#[derive(Clone, Debug, Default)]
+pub struct AskedKey {
+    address: Vec<u8>,
+    local_len: usize,
+    pub(super) policy: u32,
+}
+
+impl AskedKey {
+    pub(super) fn set(&mut self, local: &[u8], domain: &[u8], policy: u32) {
+        self.address.clear();
+        self.address.extend_from_slice(local);
+        self.address.extend_from_slice(domain);
+        (self.local_len, self.policy) = (local.len(), policy);
+    }
+
+    /// Local part and domain.
+    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
+        self.address.split_at_checked(self.local_len).unwrap_or_default()
+    }
+}
+
 /// The result of a look-up.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'s, 'k> {
@@ -89,50 +129,52 @@ pub struct Found<'s, 'k> {
     pub domain: Option<u32>,
     /// The address as it was looked for: local part (empty for a foreign one) and domain.
     pub address: Option<(&'k [u8], &'k [u8])>,
-    /// What the verdict would be if the domain's refusals were carried out (`mode`).
+    /// What the verdict would be if refusals were carried out.
     pub enforced: Verdict,
+    /// Whether refusals are carried out.
+    pub mode: Mode,
+    /// Whom a backend has to be asked about, before that is the verdict.
+    pub asked: Option<&'k AskedKey>,
+    /// What was said in the place of an answer of a backend.
+    pub own: Option<&'s Reply>,
 }
 
 impl<'s> Found<'s, '_> {
-    /// Whether the backend has the last word about this recipient.
+    /// Whether a backend has the last word about this recipient.
     pub fn wants_probe(&self) -> bool {
-        let Some(policy) = self.policy else { return false };
-        match policy.verify {
-            _ if policy.mode == Mode::Off => false,
-            Verify::List => false,
-            Verify::Probe | Verify::ListThenProbe => self.step == Step::Verify,
-            Verify::Both => self.enforced == Verdict::Exists && !matches!(self.step, Step::Always | Step::Unwrap),
-        }
+        self.asked.is_some()
     }
 
-    /// The same with the backend's word. Where a list that was never read may know better, its "no" is not the last one.
-    pub fn verified(self, verdict: Verdict) -> Self {
-        let verdict = match (verdict, self.enforced) {
+    /// The same with that word, and with the reply that came with it. Where a list that was never read may know better,
+    /// "no" is not the last word.
+    pub fn verified(self, verdict: Verdict, own: Option<&'s Reply>) -> Self {
+        let enforced = match (verdict, self.enforced) {
             (Verdict::Absent, Verdict::Unknown) => Verdict::Unknown,
             _ => verdict,
         };
-        let enforces = self.policy.is_none_or(|policy| policy.mode == Mode::Enforce);
-        Found {
-            verdict: if enforces { verdict } else { Verdict::Exists },
-            enforced: verdict,
-            step: Step::Verify,
-            ..self
-        }
+        let verdict = if self.mode == Mode::Enforce { enforced } else { Verdict::Exists };
+        Found { verdict, enforced, step: Step::Verify, own, ..self }
     }
 
     /// The reply that refuses the recipient: the entry's own, else the domain's.
     pub fn refusal(&self) -> Option<&'s Reply> {
-        match self.hit.map(|hit| hit.entry) {
-            Some(Entry::Refuse(Some(reply))) => Some(reply),
-            _ => self.policy.map(|policy| &policy.absent),
-        }
+        self.own_reply().or(self.policy.map(|policy| &policy.absent))
     }
 
     /// The reply that puts the client off.
     pub fn deferral(&self) -> Option<&'s Reply> {
+        self.own_deferral().or(self.policy.map(|policy| &policy.unknown))
+    }
+
+    /// The reply of the entry itself that puts the client off: a full mailbox says so.
+    pub fn own_deferral(&self) -> Option<&'s Reply> {
+        self.own_reply().filter(|reply| reply.is_temporary())
+    }
+
+    fn own_reply(&self) -> Option<&'s Reply> {
         match self.hit.map(|hit| hit.entry) {
-            Some(Entry::Refuse(Some(reply))) if reply.is_temporary() => Some(reply),
-            _ => self.policy.map(|policy| &policy.unknown),
+            Some(Entry::Refuse(Some(reply))) => Some(reply),
+            _ => self.own,
         }
     }
 

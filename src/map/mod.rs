@@ -16,7 +16,7 @@ mod table;
 
 pub use compare::{Changes, DomainChange, SHOWN};
 pub use content::{Builder, Content, Domains, DuplicateKey, Listed, Unfit, key_of};
-pub use found::{Found, Hit, Step, Trace};
+pub use found::{Asked, AskedKey, Found, Hit, Step, Trace};
 pub use pairs::Pairs;
 pub use policy::{DomainGroup, Mode, Policy, Verify};
 pub use rule::{Entry, Grant, Item, Key, KeyText};

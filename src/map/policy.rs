@@ -3,6 +3,11 @@
 use crate::verdict::Reply;
 
 /// What holds for a group of our domains.
+///
+/// An alias domain (`same_as`) has every recipient that its main domain has, by whatever name it is known there: it takes
+/// over the main domain's `always`, `delimiters`, `batv` and `srs` beside its own, and refusals are carried out only where
+/// both domains enforce them (`mode`). Who has the last word (`verify`, with `backend`, `unavailable_exists` and
+/// `case_sensitive`) is told at [`Asked`](super::Asked). The replies and `skip` are those of the domain that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Domains below are ours as well.
@@ -56,8 +61,20 @@ impl Default for Policy {
     }
 }
 
-/// Whether a domain's refusals are carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+impl Policy {
+    /// What an alias domain takes over from its main domain.
+    pub(super) fn take_over(&mut self, main: &Policy) {
+        self.mode = self.mode.max(main.mode);
+        self.batv |= main.batv;
+        self.srs |= main.srs;
+        self.always.extend(main.always.iter().filter(|name| !self.always.contains(name)).cloned().collect::<Vec<_>>());
+        let more = main.delimiters.iter().filter(|delimiter| !self.delimiters.contains(delimiter));
+        self.delimiters = self.delimiters.iter().chain(more).copied().collect();
+    }
+}
+
+/// Whether a domain's refusals are carried out; the more lenient is the greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// They are.
     #[default]
@@ -85,7 +102,7 @@ pub enum Verify {
 /// Domains that share a policy.
 #[derive(Clone, Debug)]
 pub struct DomainGroup {
-    /// Folded names.
+    /// Folded names; with a leading dot: the domains below are ours, itself not.
     pub names: Vec<Box<[u8]>>,
     /// What holds for them.
     pub policy: Policy,

@@ -2,8 +2,8 @@
 
 use super::HashKey;
 use super::content::mark;
-use super::found::{Hit, Step, Trace};
-use super::policy::Policy;
+use super::found::{AskedKey, Hit, Step, Trace};
+use super::policy::{Mode, Policy, Verify};
 use super::rule::Entry;
 use super::snapshot::Snapshot;
 use super::table::LocalHash;
@@ -78,13 +78,13 @@ impl std::fmt::Display for Renamed<'_> {
 }
 
 /// One look-up in a domain of ours.
-pub(super) struct Search<'s, 'a, T> {
+pub(super) struct Search<'s, 'k, 'a, T> {
     pub(super) snapshot: &'s Snapshot,
     /// Its place in the snapshot's list.
     pub(super) ours: usize,
     pub(super) policy: &'s Policy,
     /// The domain that was asked for: ours, or one below it.
-    pub(super) domain: Domain<'a>,
+    pub(super) domain: Domain<'k>,
     pub(super) marked: &'a mut Vec<u8>,
     pub(super) kept: &'a mut Vec<u8>,
     pub(super) trace: &'a mut T,
@@ -92,12 +92,23 @@ pub(super) struct Search<'s, 'a, T> {
     pub(super) followed: usize,
     /// Looks for nothing but what lists can't tell.
     pub(super) among_unknown: bool,
+    /// The most lenient mode of the domains on the way.
+    pub(super) mode: Mode,
+    /// Names may be listed at a main domain that is not known.
+    pub(super) unresolved: bool,
+    /// Whom a backend has to be asked about, if `is_asked`.
+    pub(super) asked: &'a mut AskedKey,
+    pub(super) is_asked: bool,
+    /// The name, when a tag was taken off.
+    pub(super) untagged: Option<Name<'k>>,
+    /// The domain of the chain whose entry was found.
+    pub(super) found_at: usize,
 }
 
-impl<'s, T: Trace> Search<'s, '_, T> {
+impl<'s: 'k, 'k, T: Trace> Search<'s, 'k, '_, T> {
     /// The decision of the lists. A list that can't tell about a recipient takes an "absent" back, if it speaks of the
     /// recipient as closely as what refuses, and has no lower priority.
-    pub(super) fn decision(&mut self, name: Name<'_>) -> (Step, Decision<'s>) {
+    pub(super) fn decision(&mut self, name: Name<'k>) -> (Step, Decision<'s>) {
         let (step, decision) = self.all_steps(name);
         let refusal = match decision {
             Decision::Refused(hit) if !temporary(hit.entry) => Some(hit),
@@ -124,7 +135,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
         }
     }
 
-    fn all_steps(&mut self, name: Name<'_>) -> (Step, Decision<'s>) {
+    fn all_steps(&mut self, name: Name<'k>) -> (Step, Decision<'s>) {
         if let Some(found) = self.named(Step::Exact, name) {
             return found;
         }
@@ -132,6 +143,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             Unwrapped::Proof => return (Step::Unwrap, Decision::Exists(None)),
             Unwrapped::Plain(plain) => {
                 self.trace.note(Step::Unwrap, &"without its BATV tag");
+                self.untagged = Some(plain);
                 if let Some(found) = self.named(Step::Exact, plain) {
                     return found;
                 }
@@ -151,7 +163,7 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             return (Step::Prefix, decide(hit));
         }
         if let Some(hit) = self.catch_all(name.lower) {
-            return (Step::CatchAll, self.follow(name, hit));
+            return self.follow(name, hit);
         }
         if self.snapshot.below
             && let Some(hit) = self.subdomains()
@@ -159,6 +171,48 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             return (Step::Subdomains, decide(hit));
         }
         (Step::Verify, Decision::NotListed)
+    }
+
+    /// Finds out whether a backend has the last word after all steps. Where a catch-all led on, that of its target comes
+    /// first.
+    #[inline]
+    pub(super) fn find_last_word(&mut self, name: Name<'k>, step: Step, decision: &Decision<'s>) {
+        if self.snapshot.domains[self.ours].asks {
+            self.last_word(name, step, decision);
+        }
+    }
+
+    /// The last domain of the chain whose backend is asked.
+    #[cold]
+    fn last_word(&mut self, name: Name<'k>, step: Step, decision: &Decision<'s>) {
+        let is_listed = match decision {
+            Decision::Exists(_) => true,
+            Decision::NotListed => false,
+            // What a list can't tell a backend may know, if there is nothing else said.
+            Decision::Unknown(_) if step == Step::Verify => false,
+            Decision::Refused(_) | Decision::Unknown(_) => return,
+        };
+        if self.is_asked || matches!(step, Step::Always | Step::Unwrap) {
+            return;
+        }
+        let (snapshot, name) = (self.snapshot, self.untagged.unwrap_or(name));
+        for (at, called) in chain(snapshot, self.ours, self.domain) {
+            let domain = &snapshot.domains[at];
+            let policy = snapshot.policy(domain);
+            let asks = match policy.verify {
+                Verify::List => false,
+                Verify::Probe | Verify::ListThenProbe => !is_listed,
+                Verify::Both => is_listed,
+            };
+            if asks {
+                let local = name.kept.filter(|_| policy.case_sensitive).unwrap_or(name.lower);
+                self.asked.set(local.bytes(), called, domain.policy);
+                self.is_asked = true;
+            }
+            if is_listed && at == self.found_at {
+                break;
+            }
+        }
     }
 
     /// Whether a refusal stands, whatever a source of priority `missing` that was never read may say: it is about the very
@@ -281,8 +335,8 @@ impl<'s, T: Trace> Search<'s, '_, T> {
     }
 
     /// A catch-all that only renames the domain proves what is proved there.
-    fn follow(&mut self, name: Name<'_>, hit: Hit<'s>) -> Decision<'s> {
-        let Entry::Follow { domain, .. } = hit.entry else { return decide(hit) };
+    fn follow(&mut self, name: Name<'k>, hit: Hit<'s>) -> (Step, Decision<'s>) {
+        let Entry::Follow { domain, .. } = hit.entry else { return (Step::CatchAll, decide(hit)) };
         let snapshot = self.snapshot;
         match snapshot.covering(domain) {
             Some(ours) if self.followed < MAX_FOLLOWED => {
@@ -297,30 +351,49 @@ impl<'s, T: Trace> Search<'s, '_, T> {
                     trace: &mut *self.trace,
                     followed: self.followed + 1,
                     among_unknown: false,
+                    mode: snapshot.policy(&snapshot.domains[ours]).mode,
+                    unresolved: snapshot.domains[ours].unresolved,
+                    asked: &mut *self.asked,
+                    is_asked: false,
+                    untagged: None,
+                    found_at: ours,
                 };
-                match there.decision(name).1 {
-                    Decision::Exists(_) => Decision::Exists(Some(hit)),
-                    decision => decision,
+                let (step, decision) = there.decision(name);
+                there.find_last_word(name, step, &decision);
+                (self.is_asked, self.mode) = (there.is_asked, self.mode.max(there.mode));
+                self.unresolved |= there.unresolved;
+                match decision {
+                    Decision::Exists(_) => (Step::CatchAll, Decision::Exists(Some(hit))),
+                    Decision::Refused(hit) => (Step::CatchAll, Decision::Refused(hit)),
+                    // Nothing is said there: as it was here.
+                    Decision::Unknown(hit) if step != Step::Verify => (Step::CatchAll, Decision::Unknown(hit)),
+                    decision => (Step::Verify, decision),
                 }
             }
             // Somebody else's domain, or a ring: not ours to judge.
-            _ => Decision::Exists(Some(hit)),
+            _ => (Step::CatchAll, Decision::Exists(Some(hit))),
         }
     }
 
-    /// `@.parent`, nearest parent first.
+    /// `@.parent`, nearest parent first; then the parents of the main domain.
     fn subdomains(&mut self) -> Option<Hit<'s>> {
         let snapshot = self.snapshot;
         let hash = LocalHash::of(b"", &snapshot.key);
-        for parent in self.domain.parents() {
-            self.marked.clear();
-            self.marked.push(b'.');
-            self.marked.extend_from_slice(parent.bytes());
-            let hit =
-                snapshot.best(self.among_unknown, |_, content| content.get(hash, content.domain(self.marked)?, b""));
-            self.trace.step(Step::Subdomains, b"", self.marked, hit);
-            if hit.is_some() {
-                return hit;
+        let (mut called, domain) = (None, self.domain);
+        for (_, name) in chain(snapshot, self.ours, domain) {
+            if called.replace(name) == Some(name) {
+                continue;
+            }
+            for parent in Domain::as_folded(name).parents() {
+                self.marked.clear();
+                self.marked.push(b'.');
+                self.marked.extend_from_slice(parent.bytes());
+                let hit = snapshot
+                    .best(self.among_unknown, |_, content| content.get(hash, content.domain(self.marked)?, b""));
+                self.trace.step(Step::Subdomains, b"", self.marked, hit);
+                if hit.is_some() {
+                    return hit;
+                }
             }
         }
         None
@@ -353,12 +426,28 @@ impl<'s, T: Trace> Search<'s, '_, T> {
             };
             self.trace.step(step, key.kept.map_or(key.lower, |(_, kept)| kept), &domain.name, hit);
             if hit.is_some() {
+                self.found_at = at;
                 return hit;
             }
             at = domain.next? as usize;
         }
         None
     }
+}
+
+/// The domains at which the names of one of ours are looked for, and by what domain a recipient is called there: below a
+/// domain of ours it keeps its name, at a main domain it has that one's.
+pub(super) fn chain<'s: 'k, 'k>(
+    snapshot: &'s Snapshot,
+    ours: usize,
+    domain: Domain<'k>,
+) -> impl Iterator<Item = (usize, &'k [u8])> + Clone {
+    let next = move |&(at, called): &(usize, &'k [u8])| {
+        let domain = &snapshot.domains[at];
+        let main = snapshot.policy(domain).same_as.as_deref().filter(|_| domain.is_alias);
+        Some((domain.next? as usize, main.unwrap_or(called)))
+    };
+    std::iter::successors(Some((ours, domain.bytes())), next).take(snapshot.domains[ours].chain)
 }
 
 fn set_marked<'b>(buffer: &'b mut Vec<u8>, mark: u8, local: &[u8]) -> &'b [u8] {

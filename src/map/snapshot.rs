@@ -3,16 +3,17 @@
 //! [`Snapshot::lookup`] is the order of DESIGN, section 4. The maps, the control socket and `explain` all call it; what
 //! `explain` prints is what its [`Trace`] was told on the way.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use super::HashKey;
 use super::content::{ANY_DOMAIN, Content};
-use super::found::{Found, Hit, Step, Trace};
+use super::found::{Asked, AskedKey, Found, Hit, Step, Trace};
 use super::policy::{DomainGroup, Mode, Policy, Verify};
 use super::rule::Entry;
-use super::search::{Decision, Key, Name, Search, temporary};
+use super::search::{Decision, Key, Name, Search, chain, temporary};
 use super::table::{DomainNumber, LocalHash};
 use crate::address::{self, Domain, NoAddress};
 use crate::verdict::Verdict;
@@ -42,11 +43,20 @@ impl Source {
 /// One of our domains.
 #[derive(Clone, Debug)]
 pub struct RelayDomain {
-    /// Folded name.
+    /// Folded name; with a leading dot: the domains below are ours.
     pub name: Box<[u8]>,
     pub(super) policy: u32,
     /// Where a name that is not listed here may be listed still: the main domain, or the parent.
     pub(super) next: Option<u32>,
+    /// At how many domains its names are looked for, itself included.
+    pub(super) chain: usize,
+    /// `next` is the main domain.
+    pub(super) is_alias: bool,
+    /// It, or where the names go on, is an alias of a domain that is none of ours, as far as they are known: nobody is
+    /// absent by silence.
+    pub(super) unresolved: bool,
+    /// A backend has the last word about some names, here or where they go on.
+    pub(super) asks: bool,
     /// Some content lists local parts as written, here or where the names go on.
     pub(super) keeps_case: bool,
     /// Some content has a catch-all for it: without one none is looked for, and a miss costs one search in place of two.
@@ -65,6 +75,8 @@ pub struct Snapshot {
     pub(super) key: HashKey,
     pub(super) domains: Vec<RelayDomain>,
     index: HashTable<u32>,
+    /// Domains below which all are ours, though they are not themselves; by their names without the dot.
+    index_below: HashTable<u32>,
     /// For each domain, its number in each content.
     numbers: Vec<u32>,
     policies: Vec<Policy>,
@@ -93,6 +105,7 @@ pub struct Scratch {
     lower: Vec<u8>,
     marked: Vec<u8>,
     kept: Vec<u8>,
+    asked: AskedKey,
 }
 
 impl Scratch {
@@ -136,6 +149,7 @@ impl Snapshot {
             key,
             domains: Vec::new(),
             index: HashTable::new(),
+            index_below: HashTable::new(),
             numbers: Vec::new(),
             policies: Vec::new(),
             missing,
@@ -148,7 +162,6 @@ impl Snapshot {
             snapshot.declare_domains(groups);
         }
         snapshot.join();
-        snapshot.inherit();
         snapshot
     }
 
@@ -174,21 +187,6 @@ impl Snapshot {
         &self.policies[domain.policy as usize]
     }
 
-    /// The name of the domain whose recipients another one has in the end; `None`: its own.
-    pub fn main_name(&self, domain: u32) -> Option<&[u8]> {
-        let mut policy = self.policy(self.domains.get(domain as usize)?);
-        let mut name = None;
-        // The configuration is not to lead in a ring, which a domain file might close.
-        for _ in 0..self.policies.len() {
-            let Some(main) = policy.same_as.as_deref().and_then(|main| Some((main, self.covering(main)?))) else {
-                break;
-            };
-            name = Some(main.0);
-            policy = self.policy(&self.domains[main.1]);
-        }
-        name
-    }
-
     /// Keys in all sources, foreign domains included.
     pub fn len(&self) -> usize {
         self.contents.iter().map(|(_, content)| content.len()).sum()
@@ -206,8 +204,7 @@ impl Snapshot {
 
     /// Keys of a content whose domain is none of ours, and those of them that are listed to be refused.
     pub fn foreign_keys(&self, content: &Content) -> (usize, usize) {
-        let ours = |name: &[u8]| self.relay_domain(name.strip_prefix(b".").unwrap_or(name)).is_some();
-        let foreign = content.domain_counts().filter(|(name, ..)| !ours(name));
+        let foreign = content.domain_counts().filter(|(name, ..)| self.relay_domain(name).is_none());
         foreign.fold((0, 0), |(keys, refusals), (_, more, refused)| (keys + more, refusals + refused))
     }
 
@@ -221,7 +218,7 @@ impl Snapshot {
         self.domains_known
     }
 
-    /// The domain of ours that a folded name is, or lies below.
+    /// The domain of ours that a folded name is, or lies below. With a leading dot: one below which all are ours.
     pub fn relay_domain(&self, name: &[u8]) -> Option<&RelayDomain> {
         self.covering(name).map(|at| &self.domains[at])
     }
@@ -252,18 +249,27 @@ impl Snapshot {
             {
                 return Some(at);
             }
+            if let Some(at) = self.find_below(rest) {
+                return Some(at);
+            }
         }
         None
     }
 
     /// Looks an address up, in the order of DESIGN, section 4.
-    pub fn lookup<'s, 'k, T: Trace>(&'s self, key: &[u8], scratch: &'k mut Scratch, trace: &mut T) -> Found<'s, 'k> {
-        let Scratch { plain, domain, local, lower, marked, kept } = scratch;
+    pub fn lookup<'s: 'k, 'k, T: Trace>(
+        &'s self,
+        key: &[u8],
+        scratch: &'k mut Scratch,
+        trace: &mut T,
+    ) -> Found<'s, 'k> {
+        let Scratch { plain, domain, local, lower, marked, kept, asked } = scratch;
         if let Some((lower, domain)) = address::fold_plain(key, plain)
             && let Some(ours) = self.find_domain(domain)
             && !self.domains[ours].keeps_case
         {
-            return self.search(ours, Name { lower, kept: None }, Domain::as_folded(domain), (marked, kept), trace);
+            let name = Name { lower, kept: None };
+            return self.search(ours, name, Domain::as_folded(domain), (marked, kept, asked), trace);
         }
         let undecided = |verdict, step| Found {
             verdict,
@@ -273,6 +279,9 @@ impl Snapshot {
             domain: None,
             address: None,
             enforced: verdict,
+            mode: Mode::Enforce,
+            asked: None,
+            own: None,
         };
         let raw = match address::split(key) {
             Ok(raw) => raw,
@@ -320,41 +329,102 @@ impl Snapshot {
         } else {
             Name { lower: local, kept: None }
         };
-        self.search(ours, name, domain, (marked, kept), trace)
+        self.search(ours, name, domain, (marked, kept, asked), trace)
     }
 
-    /// Looks for a name at one of our domains. `buffers`: for what it is looked for as.
-    fn search<'s, 'k, T: Trace>(
+    /// Looks for a name at one of our domains. `buffers`: for what it is looked for as, and whom a backend is asked about.
+    fn search<'s: 'k, 'k, T: Trace>(
         &'s self,
         ours: usize,
         name: Name<'k>,
         domain: Domain<'k>,
-        (marked, kept): (&mut Vec<u8>, &mut Vec<u8>),
+        (marked, kept, asked): (&mut Vec<u8>, &mut Vec<u8>, &'k mut AskedKey),
         trace: &mut T,
     ) -> Found<'s, 'k> {
         let policy = self.policy(&self.domains[ours]);
         trace.step(Step::Domain, &self.domains[ours].name, domain.bytes(), None);
-        let mut search =
-            Search { snapshot: self, ours, policy, domain, marked, kept, trace, followed: 0, among_unknown: false };
+        let mut search = Search {
+            snapshot: self,
+            ours,
+            policy,
+            domain,
+            marked,
+            kept,
+            trace,
+            followed: 0,
+            among_unknown: false,
+            mode: policy.mode,
+            unresolved: self.domains[ours].unresolved,
+            asked: &mut *asked,
+            is_asked: false,
+            untagged: None,
+            found_at: ours,
+        };
         let (step, decision) = search.decision(name);
+        search.find_last_word(name, step, &decision);
+        // What an unknown main domain has is like a source that was never read.
+        let missing = |search: &Search<'_, '_, '_, T>| self.missing.or(search.unresolved.then_some(i32::MIN));
         let (verdict, hit) = match decision {
             Decision::Exists(hit) => (Verdict::Exists, hit),
             Decision::Refused(hit) if temporary(hit.entry) => (Verdict::Unknown, Some(hit)),
-            Decision::Refused(hit) if self.missing.is_none_or(|missing| search.is_certain(name, hit, missing)) => {
+            Decision::Refused(hit) if missing(&search).is_none_or(|missing| search.is_certain(name, hit, missing)) => {
                 (Verdict::Absent, Some(hit))
             }
             Decision::Refused(hit) | Decision::Unknown(hit) => (Verdict::Unknown, Some(hit)),
-            Decision::NotListed => (if self.missing.is_some() { Verdict::Unknown } else { Verdict::Absent }, None),
+            Decision::NotListed => (if missing(&search).is_some() { Verdict::Unknown } else { Verdict::Absent }, None),
         };
+        let (mode, is_asked) = (search.mode, search.is_asked && search.mode != Mode::Off);
         let local = name.kept.unwrap_or(name.lower);
-        Found { address: Some((local.bytes(), domain.bytes())), ..self.finding(ours, verdict, step, hit) }
+        Found {
+            verdict: if mode == Mode::Enforce { verdict } else { Verdict::Exists },
+            address: Some((local.bytes(), domain.bytes())),
+            mode,
+            asked: is_asked.then_some(&*asked),
+            ..self.finding(ours, verdict, step, hit)
+        }
     }
 
     /// A verdict about somebody at one of our domains, under that domain's policy.
     fn finding<'s>(&'s self, ours: usize, enforced: Verdict, step: Step, hit: Option<Hit<'s>>) -> Found<'s, 's> {
         let policy = self.policy(&self.domains[ours]);
-        let verdict = if policy.mode == Mode::Enforce { enforced } else { Verdict::Exists };
-        Found { verdict, step, hit, policy: Some(policy), domain: Some(ours as u32), address: None, enforced }
+        Found {
+            verdict: if policy.mode == Mode::Enforce { enforced } else { Verdict::Exists },
+            step,
+            hit,
+            policy: Some(policy),
+            domain: Some(ours as u32),
+            address: None,
+            enforced,
+            mode: policy.mode,
+            asked: None,
+            own: None,
+        }
+    }
+
+    /// Whom a backend would be asked about if it had to be. `None`: it is none of ours.
+    pub fn recipient<'a>(&'a self, found: &Found<'a, 'a>) -> Option<Asked<'a>> {
+        if let Some(key) = found.asked {
+            return Some(self.asked(key));
+        }
+        let ((local, domain), ours) = (found.address?, found.domain? as usize);
+        let places = chain(self, ours, Domain::as_folded(domain));
+        let called = places.map(|(at, domain)| Asked { local, domain, policy: self.policy(&self.domains[at]) });
+        let (first, last) = (called.clone().next(), called.filter(|asked| asked.policy.verify != Verify::List).last());
+        last.or(first)
+    }
+
+    /// Whom a backend has to be asked about, as one of this snapshot's look-ups left it.
+    pub fn asked<'a>(&'a self, key: &'a AskedKey) -> Asked<'a> {
+        let (local, domain) = key.parts();
+        Asked { local, domain, policy: &self.policies[key.policy as usize] }
+    }
+
+    fn find_below(&self, name: &[u8]) -> Option<usize> {
+        if self.index_below.is_empty() {
+            return None;
+        }
+        let same = |&at: &u32| self.domains[at as usize].name.get(1..) == Some(name);
+        self.index_below.find(self.key.hash_one(name), same).map(|&at| at as usize)
     }
 
     fn find_domain(&self, name: &[u8]) -> Option<usize> {
@@ -414,30 +484,46 @@ impl Snapshot {
     }
 
     /// Adds a domain, unless it is there. Below one whose subdomains are ours it has that one's policy, and its names go
-    /// on there; else it has `policy`, and without one it is not ours.
+    /// on there; else it has `policy`, and without one it is not ours. With a leading dot: the domains below are ours.
     fn add_domain(&mut self, name: &[u8], policy: Option<u32>, below: bool) {
-        if self.find_domain(name).is_some() {
+        let dotted = name.strip_prefix(b".");
+        let known = match dotted {
+            Some(name) => self.find_below(name),
+            None => self.find_domain(name),
+        };
+        if known.is_some() {
             return;
         }
         let above = if below { self.covering(name) } else { None };
         let Some(policy) = above.map(|above| self.domains[above].policy).or(policy) else { return };
         let at = self.domains.len() as u32;
         let next = above.map(|above| above as u32);
-        self.domains.push(RelayDomain { name: name.into(), policy, next, keeps_case: false, catch_all: false });
-        let Snapshot { index, domains, key, .. } = self;
-        index.insert_unique(key.hash_one(name), at, |&at| key.hash_one(&*domains[at as usize].name));
+        self.domains.push(RelayDomain {
+            name: name.into(),
+            policy,
+            next,
+            chain: 1,
+            is_alias: false,
+            unresolved: false,
+            asks: false,
+            keeps_case: false,
+            catch_all: false,
+        });
+        let Snapshot { index, index_below, domains, key, .. } = self;
+        match dotted {
+            Some(name) => index_below.insert_unique(key.hash_one(name), at, |&at| {
+                key.hash_one(domains[at as usize].name.get(1..).unwrap_or_default())
+            }),
+            None => index.insert_unique(key.hash_one(name), at, |&at| key.hash_one(&*domains[at as usize].name)),
+        };
     }
 
     /// No domain is declared: those that a source names are ours, and are all known once every source was read.
     fn imply_domains(&mut self, implied: Policy) {
         self.domains_known &= self.missing.is_none();
-        let with_subdomains = Policy { subdomains: true, ..implied.clone() };
-        self.policies = vec![implied, with_subdomains];
-        // `@.lab.example.org` makes lab.example.org's subdomains ours.
-        self.add_named_domains(|name| match name.strip_prefix(b".") {
-            Some(below) => Some((below, Some(1))),
-            None => Some((name, Some(0))),
-        });
+        self.policies = vec![implied];
+        // `@.lab.example.org` makes lab.example.org's subdomains ours, itself not.
+        self.add_named_domains(|name| Some((name, Some(0))));
     }
 
     fn declare_domains(&mut self, groups: Vec<DomainGroup>) {
@@ -453,61 +539,115 @@ impl Snapshot {
     }
 
     /// Adds the domains that sources name, under the policy that `wanted` gives them; upper ones first, so that it does
-    /// not depend on the order of the lists. Of two policies for a name the later one counts.
+    /// not depend on the order of the lists.
     fn add_named_domains(&mut self, wanted: impl Fn(&[u8]) -> Option<(&[u8], Option<u32>)>) {
         let contents: Vec<_> = self.contents.iter().map(|(_, content)| Arc::clone(content)).collect();
         let names = contents.iter().flat_map(|content| content.domains());
         let mut names: Vec<_> = names.filter_map(|(name, _)| wanted(name)).collect();
-        names.sort_by_cached_key(|&(name, policy)| {
-            (memchr::memchr_iter(b'.', name).count(), name, std::cmp::Reverse(policy))
+        names.sort_by_cached_key(|&(name, _)| {
+            let without_dot = name.strip_prefix(b".").unwrap_or(name);
+            (memchr::memchr_iter(b'.', without_dot).count(), without_dot, name.len())
         });
         for (name, policy) in names {
             self.add_domain(name, policy, true);
         }
     }
 
-    /// Whoever has the recipients of another domain is verified as they are, unless that is said otherwise.
-    fn inherit(&mut self) {
-        for at in 0..self.domains.len() as u32 {
-            let Some(main) = self.main_name(at).and_then(|main| self.covering(main)) else { continue };
-            let Policy { verify, backend, unavailable_exists, .. } = self.policy(&self.domains[main]).clone();
-            let alias = self.domains[at as usize].policy as usize;
-            let policy = &mut self.policies[alias];
-            if policy.verify == Verify::List {
-                policy.verify = verify;
-            }
-            policy.backend = policy.backend.take().or(backend);
-            policy.unavailable_exists = policy.unavailable_exists.or(unavailable_exists);
+    /// Sets `next` of alias domains, looks up every domain's number in every content, and finds out for every domain what
+    /// those say at which its names go on.
+    fn join(&mut self) {
+        for at in 0..self.domains.len() {
+            self.join_alias(at);
+        }
+        let number = |domain: &RelayDomain, content: &Content| match domain.name.first() {
+            // What is said about everything below is a step of its own.
+            Some(b'.') => NOT_NAMED,
+            _ => content.domain(&domain.name).map_or(NOT_NAMED, |n| n.0),
+        };
+        let numbers = |domain| self.contents.iter().map(move |(_, content)| number(domain, content));
+        self.numbers = self.domains.iter().flat_map(numbers).collect();
+        let chains: Vec<Vec<usize>> = (0..self.domains.len()).map(|at| self.chain(at)).collect();
+        self.longest_chain = chains.iter().map(Vec::len).max().unwrap_or(0);
+        let policies = self.joined_policies(&chains);
+        let keeps_case =
+            |at: usize| self.policy(&self.domains[at]).case_sensitive || self.in_any_content(at, Content::keeps_case);
+        let keeps_case: Vec<bool> = (0..self.domains.len()).map(keeps_case).collect();
+        // A catch-all that renames may lead to where the case counts.
+        let leads_to_case = keeps_case.contains(&true) && self.contents.iter().any(|(_, content)| content.renames());
+        for (at, chain) in chains.iter().enumerate() {
+            let any = |test: &dyn Fn(usize) -> bool| chain.iter().any(|&at| test(at));
+            let has_catch_all = |at: usize| self.in_any_content(at, Content::has_catch_all);
+            let unresolved = any(&|at| self.domains[at].unresolved);
+            let asks = any(&|at| self.policy(&self.domains[at]).verify != Verify::List);
+            let keeps_case = any(&|at| keeps_case[at]) || leads_to_case && any(&has_catch_all);
+            let catch_all = has_catch_all(at);
+            let domain = &mut self.domains[at];
+            (domain.unresolved, domain.asks) = (unresolved, asks);
+            (domain.keeps_case, domain.catch_all, domain.chain) = (keeps_case, catch_all, chain.len());
+        }
+        for (domain, policy) in self.domains.iter_mut().zip(policies) {
+            domain.policy = policy;
         }
     }
 
-    /// Sets `next` of alias domains, and looks up every domain's number in every content.
-    fn join(&mut self) {
-        for at in 0..self.domains.len() {
-            // A subdomain's names go on to the domain above it first, and from there to that one's main domain.
-            if self.domains[at].next.is_none() {
-                let main = self.policy(&self.domains[at]).same_as.as_deref().and_then(|main| self.covering(main));
-                self.domains[at].next = main.filter(|&main| main != at).map(|main| main as u32);
-            }
+    /// Where the names of a domain go on, if that is its main domain. A subdomain's names go on to the domain above it
+    /// first, and from there to that one's main domain.
+    fn join_alias(&mut self, at: usize) {
+        let domain = &self.domains[at];
+        let main = self.policy(domain).same_as.as_deref();
+        if let (Some(name), None) = (domain.name.strip_prefix(b"."), main) {
+            let same = self.find_domain(name).map(|same| same as u32);
+            self.domains[at].next = same.or(self.domains[at].next);
+            return;
         }
-        self.numbers = self
-            .domains
+        if let (Some(main), None) = (main, domain.next) {
+            let main = self.covering(main);
+            let domain = &mut self.domains[at];
+            domain.unresolved = main.is_none();
+            domain.next = main.filter(|&main| main != at).map(|main| main as u32);
+            domain.is_alias = domain.next.is_some();
+        }
+    }
+
+    /// The domains at which a domain's names are looked for, from itself on.
+    fn chain(&self, at: usize) -> Vec<usize> {
+        let mut chain = vec![at];
+        let mut next = self.domains[at].next;
+        while let Some(at) = next.map(|at| at as usize).filter(|at| !chain.contains(at)) {
+            chain.push(at);
+            next = self.domains[at].next;
+        }
+        chain
+    }
+
+    /// For every domain its policy, with what it takes over from its main domains.
+    fn joined_policies(&mut self, chains: &[Vec<usize>]) -> Vec<u32> {
+        let mut joined: HashMap<Vec<u32>, u32> = HashMap::new();
+        let mut numbers = Vec::with_capacity(chains.len());
+        for chain in chains {
+            let mut way: Vec<u32> = chain.iter().map(|&at| self.domains[at].policy).collect();
+            way.dedup();
+            numbers.push(match way[..] {
+                [own] => own,
+                _ => *joined.entry(way).or_insert_with_key(|way| {
+                    let mut policies = way.iter().map(|&number| &self.policies[number as usize]);
+                    let mut policy = policies.next().cloned().unwrap_or_default();
+                    policies.for_each(|main| policy.take_over(main));
+                    self.policies.push(policy);
+                    self.policies.len() as u32 - 1
+                }),
+            });
+        }
+        numbers
+    }
+
+    /// Alias domains whose main domain is none of ours, as far as they are known, with its name.
+    pub fn unresolved(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let is_own = |domain: &&RelayDomain| domain.unresolved && domain.next.is_none();
+        self.domains
             .iter()
-            .flat_map(|domain| {
-                self.contents.iter().map(|(_, content)| content.domain(&domain.name).map_or(NOT_NAMED, |n| n.0))
-            })
-            .collect();
-        for at in 0..self.domains.len() {
-            let mut chain = vec![at];
-            let mut next = self.domains[at].next;
-            while let Some(at) = next.map(|at| at as usize).filter(|at| !chain.contains(at)) {
-                chain.push(at);
-                next = self.domains[at].next;
-            }
-            self.longest_chain = self.longest_chain.max(chain.len());
-            self.domains[at].keeps_case = chain.iter().any(|&at| self.in_any_content(at, Content::keeps_case));
-            self.domains[at].catch_all = self.in_any_content(at, Content::has_catch_all);
-        }
+            .filter(is_own)
+            .filter_map(|domain| Some((&*domain.name, self.policy(domain).same_as.as_deref()?)))
     }
 
     fn in_any_content(&self, domain: usize, test: impl Fn(&Content, DomainNumber) -> bool) -> bool {
@@ -843,29 +983,34 @@ mod tests {
             ..Policy::default()
         };
         let to = |main: &str| Policy { same_as: Some(main.as_bytes().into()), ..Policy::default() };
-        let own = Policy { verify: Verify::Probe, backend: Some("other".into()), ..to("a.example") };
+        let other = |main: &str| Policy { verify: Verify::Probe, backend: Some("other".into()), ..to(main) };
         let groups = vec![
             group(&["c.example"], to("b.example")),
             group(&["b.example"], Policy { subdomains: true, ..to("a.example") }),
             group(&["a.example"], main),
-            group(&["d.example"], own),
+            group(&["d.example"], other("a.example")),
+            group(&["f.example"], other("e.example")),
             group(&["e.example"], Policy::default()),
         ];
         let snapshot = snapshot(vec![source(0, &[recipient("anna@a.example")])], groups);
         let mut scratch = Scratch::default();
         for (address, backend, name) in [
-            ("x@a.example", Some("hub"), None),
+            ("x@a.example", Some("hub"), Some("a.example")),
             ("x@b.example", Some("hub"), Some("a.example")),
             ("x@sub.b.example", Some("hub"), Some("a.example")),
             ("x@c.example", Some("hub"), Some("a.example")),
-            ("x@d.example", Some("other"), Some("a.example")),
+            ("x@d.example", Some("hub"), Some("a.example")),
+            ("x@f.example", Some("other"), Some("f.example")),
             ("x@e.example", None, None),
-            ("anna@c.example", None, Some("a.example")),
+            ("anna@c.example", None, None),
         ] {
+            let is_listed = address.starts_with("anna@");
             let found = snapshot.lookup(address.as_bytes(), &mut scratch, &mut ());
-            let asked = found.policy.and_then(|policy| policy.backend.as_deref()).filter(|_| found.wants_probe());
-            assert_eq!(asked, backend, "{address}");
-            assert_eq!(found.domain.and_then(|at| snapshot.main_name(at)), name.map(str::as_bytes), "{address}");
+            let asked = found.asked.map(|key| snapshot.asked(key));
+            assert_eq!(asked.and_then(|asked| asked.policy.backend.as_deref()), backend, "{address}");
+            assert_eq!(asked.map(|asked| asked.domain), name.map(str::as_bytes), "{address}");
+            let anyway = snapshot.recipient(&found).map(|asked| asked.domain);
+            assert_eq!(anyway, name.or(Some(if is_listed { "a.example" } else { "e.example" })).map(str::as_bytes));
         }
     }
 

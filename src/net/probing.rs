@@ -330,14 +330,10 @@ impl Prober for Asking<'_> {
             return Some(verdict);
         }
         let Some(Probing { scheduler, key, .. }) = self.probing.as_deref_mut() else { return Some(Verdict::Unknown) };
-        let hop = match recipient.route() {
+        let hop = match recipient.route {
             Route::Backend(name, _) => scheduler.hop(name),
             Route::Hop(hop) => scheduler.hop(&hop.to_string()),
-            // Delivered here: the mail server itself knows, and is not to be contradicted.
-            Route::Local => return Some(Verdict::Exists),
-            // What the table refuses is refused.
-            Route::Refuse(_) => return Some(Verdict::Absent),
-            Route::Mx(_) | Route::Ourselves | Route::Foreign | Route::None => None,
+            _ => None,
         };
         let Some(hop) = hop else { return Some(Verdict::Unknown) };
         key.clear();
@@ -401,7 +397,8 @@ impl Ways {
 
     fn find(&self, domain: &[u8]) -> Route<'_> {
         let names = std::iter::successors(Some(domain), |name| memchr::memchr(b'.', name).map(|dot| &name[dot + 1..]));
-        let backend = names.into_iter().find_map(|name| self.backends.get(name));
+        let below = |name: &[u8]| self.backends.get([b".", name].concat().as_slice());
+        let backend = names.into_iter().find_map(|name| self.backends.get(name).or_else(|| below(name)));
         self.routes.find(domain, backend.map_or(Ours::No, |backend| Ours::Yes(backend.as_deref())))
     }
 }

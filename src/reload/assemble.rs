@@ -3,8 +3,8 @@
 use super::tables::Tables;
 use crate::config::{self, Config, MapConfig, MapKind, MapValue, Wrapper};
 use crate::logging::escape;
-use crate::map::{Content, DomainGroup, Mode, Policy, Verify};
-use crate::probe::route::{self, NextHop, Routes};
+use crate::map::{DomainGroup, Mode, Policy, Verify};
+use crate::probe::route::{self, NextHop, Routes, TargetError};
 use crate::resolve::{Kind, Map, ValueOf};
 
 /// Our domains; `false` when a domain file is missing, so that we don't know all of them.
@@ -23,29 +23,16 @@ pub fn groups(config: &Config, tables: &Tables) -> (Vec<DomainGroup>, bool) {
             complete = false;
             continue;
         };
-        // `.example.org`: what is below it.
-        let (below, names): (Vec<_>, Vec<_>) = listed.map(Box::<[u8]>::from).partition(|name| name.starts_with(b"."));
-        groups.push(DomainGroup { names, policy: policy(domain) });
-        if !below.is_empty() {
-            let names = below.iter().filter_map(|name| name.strip_prefix(b".")).map(Into::into).collect();
-            groups.push(DomainGroup { names, policy: Policy { subdomains: true, ..policy(domain) } });
-        }
+        groups.push(DomainGroup { names: listed.map(Into::into).collect(), policy: policy(domain) });
     }
     // Every domain of the table is ours: its next hop decides.
     if config.nexthops.as_ref().is_some_and(|nexthops| nexthops.domains) {
-        let pairs = next_hops(config, tables).map(Content::pairs);
-        complete &= pairs.is_some();
-        let keys = || pairs.into_iter().flat_map(|pairs| pairs.iter()).map(|(key, _)| key);
-        for (subdomains, names) in [
-            (false, keys().filter(|key| !key.starts_with(b".") && *key != b"*").map(Into::into).collect()),
-            (
-                true,
-                keys().filter_map(|key| key.strip_prefix(b".")).filter(|key| !key.is_empty()).map(Into::into).collect(),
-            ),
-        ] {
-            groups
-                .push(DomainGroup { names, policy: Policy { subdomains, verify: Verify::Probe, ..Policy::default() } });
-        }
+        let table = next_hops(config, tables, |_, _| {});
+        complete &= table.is_some();
+        groups.push(DomainGroup {
+            names: table.iter().flat_map(|table| table.domains()).map(|(name, _)| name.into()).collect(),
+            policy: Policy { verify: Verify::Probe, ..Policy::default() },
+        });
     }
     (groups, complete)
 }
@@ -69,16 +56,11 @@ pub fn maps(config: &Config, tables: &Tables) -> Vec<Map> {
 /// Where the mail of our domains goes.
 pub fn routes(config: &Config, tables: &Tables) -> Routes {
     let hop = |backend: &config::Backend| Some((backend.name.as_str().into(), NextHop::new(backend.servers.clone())?));
-    let mut table = route::Table::default();
-    if let Some(pairs) = next_hops(config, tables) {
-        for (key, value) in pairs.pairs().iter() {
-            let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
-            if let Err(error) = table.insert(&key, &value) {
-                log::warn!("next hops: {}: {error}; nobody is asked for it", escape(key.as_bytes()));
-            }
-        }
-    }
+    let table = next_hops(config, tables, |key, error| {
+        log::warn!("next hops: {}: {error}; nobody is asked for it", escape(key));
+    });
     Routes {
+        table: table.unwrap_or_default(),
         own: config.listen.iter().map(|listen| listen.on.clone()).collect(),
         backends: config.backends.iter().filter_map(hop).collect(),
         all_domains: config
@@ -86,12 +68,19 @@ pub fn routes(config: &Config, tables: &Tables) -> Routes {
             .iter()
             .find(|backend| backend.all_domains)
             .map(|backend| backend.name.as_str().into()),
-        table,
     }
 }
 
-fn next_hops<'t>(config: &Config, tables: &'t Tables) -> Option<&'t Content> {
-    tables.table(&config.nexthops.as_ref()?.file).map(|table| &**table)
+/// `[nexthops]`, if it has been read. `fault` hears of what is of no use.
+fn next_hops(config: &Config, tables: &Tables, mut fault: impl FnMut(&[u8], TargetError)) -> Option<route::Table> {
+    let content = tables.table(&config.nexthops.as_ref()?.file)?;
+    let mut table = route::Table::default();
+    for (key, value) in content.pairs().iter() {
+        if let Err(error) = table.insert(&String::from_utf8_lossy(key), &String::from_utf8_lossy(value)) {
+            fault(key, error);
+        }
+    }
+    Some(table)
 }
 
 fn policy(domain: &config::RelayDomain) -> Policy {

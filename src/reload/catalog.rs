@@ -20,6 +20,7 @@ use super::store::{Rollback, Saved, Store};
 use super::tables::{Force, Tables};
 use super::tell::quoted;
 use crate::config::{self, BackendServer, Config, MapConfig, MapValue, Origin, RelayDomain};
+use crate::logging::escape;
 use crate::map::{Builder, Changes, Domains, HashKey, Policy, Snapshot};
 use crate::resolve::Directory;
 use crate::source::{Disabled, Format, Options};
@@ -499,14 +500,22 @@ impl Catalog {
     }
 
     fn directory(&self, config: &Config) -> (Directory, Report) {
-        let (groups, groups_complete) = assemble::groups(config, &self.tables);
+        let (groups, groups_are_complete) = assemble::groups(config, &self.tables);
         let slots = || config.sources.iter().filter_map(|source| Some((source, self.slots.get(&source.name)?)));
         let sources = slots().map(|(source, slot)| slot.source(source)).collect();
-        let snapshot = Snapshot::new(self.key.clone(), sources, groups, groups_complete, Policy::default());
+        let snapshot = Snapshot::new(self.key.clone(), sources, groups, groups_are_complete, Policy::default());
         let mut reports: Vec<SourceReport> = slots().map(|(source, slot)| slot.report(source)).collect();
         for (report, source) in reports.iter_mut().zip(snapshot.sources()) {
             if let Some(content) = &source.content {
                 (report.foreign, report.foreign_refusals) = snapshot.foreign_keys(content);
+            }
+        }
+        if groups_are_complete {
+            for (name, main) in snapshot.unresolved() {
+                let (name, main) = (escape(name), escape(main));
+                log::warn!(
+                    "{name}: same_as = \"{main}\" is none of our domains; whom the lists don't name there gets \"try again later\""
+                );
             }
         }
         let contents = || snapshot.sources().iter().flat_map(|s| s.content.iter().chain(&s.vanished));

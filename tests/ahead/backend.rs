@@ -91,6 +91,12 @@ impl Backend {
         backend
     }
 
+    /// Whether this recipient was asked for, exactly so.
+    pub fn was_asked_for(&self, recipient: &str) -> bool {
+        let line = format!("RCPT TO:<{recipient}>");
+        self.heard.lock().expect("no panic").contains(&line)
+    }
+
     /// From now on it does this.
     pub fn become_(&self, manner: Manner) {
         *self.manner.lock().expect("no panic") = manner;

@@ -5,7 +5,7 @@ use std::fmt;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use rcptmapd::map::{Mode, Policy};
+use rcptmapd::map::{Mode, Policy, Verify};
 use unicode_normalization::UnicodeNormalization;
 
 use super::naive::{Directory, Group, Line, List, Says, Subject};
@@ -109,7 +109,7 @@ fn subject() -> impl Strategy<Value = Subject> {
             Subject::Prefix(prefix, domain)
         }),
         1 => domain().prop_map(Subject::CatchAll),
-        1 => domain().prop_map(Subject::Subdomains),
+        2 => domain().prop_map(Subject::Subdomains),
         1 => domain().prop_map(Subject::Domain),
     ]
 }
@@ -122,13 +122,25 @@ fn says() -> impl Strategy<Value = Says> {
 }
 
 pub fn line() -> impl Strategy<Value = Line> {
-    (subject(), says()).prop_map(|(subject, says)| Line { subject, says })
+    prop_oneof![
+        20 => (subject(), says()).prop_map(|(subject, says)| Line { subject, says }),
+        3 => rename(),
+    ]
+}
+
+/// A catch-all that only renames the domain.
+fn rename() -> impl Strategy<Value = Line> {
+    (select(DOMAINS), select(DOMAINS)).prop_map(|(from, to)| Line {
+        subject: Subject::CatchAll(from.as_bytes().to_vec()),
+        says: Says::As(to.as_bytes().to_vec(), Vec::new()),
+    })
 }
 
 /// Lines of a list: about somebody of its own, or about one of the few whom all lists know.
 fn list(shared: Vec<Subject>) -> impl Strategy<Value = List> {
     let about = prop_oneof![2 => subject(), 1 => select(shared)];
     let line = (about, says()).prop_map(|(subject, says)| Line { subject, says });
+    let line = prop_oneof![12 => line, 1 => rename()];
     let lines = prop_oneof![6 => vec(line, 0..12).prop_map(Some), 1 => Just(None)];
     (0..3_i32, lines).prop_map(|(priority, lines)| List { priority, lines })
 }
@@ -139,8 +151,17 @@ fn policy() -> impl Strategy<Value = Policy> {
     let mode = prop_oneof![8 => Just(Mode::Enforce), 1 => Just(Mode::Warn), 1 => Just(Mode::Off)];
     let always = select(ALWAYS);
     let rare = || prop::bool::weighted(0.25);
-    (any::<bool>(), main, delimiters, mode, always, rare(), any::<bool>(), rare()).prop_map(
-        |(subdomains, main, delimiters, mode, always, case_sensitive, batv, srs)| Policy {
+    let verify = prop_oneof![
+        2 => Just(Verify::List),
+        1 => Just(Verify::Probe),
+        1 => Just(Verify::ListThenProbe),
+        1 => Just(Verify::Both),
+    ];
+    let backend = proptest::option::of(select(&["hub", "store"][..]));
+    (any::<bool>(), main, delimiters, mode, always, rare(), any::<bool>(), rare(), (verify, backend)).prop_map(
+        |(subdomains, main, delimiters, mode, always, case_sensitive, batv, srs, (verify, backend))| Policy {
+            verify,
+            backend: backend.map(Into::into),
             subdomains,
             same_as: main.map(|main| main.as_bytes().into()),
             mode,

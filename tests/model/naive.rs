@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use rcptmapd::map::{Mode, Policy, Step};
+use rcptmapd::map::{Mode, Policy, Step, Verify};
 use rcptmapd::verdict::{Reply, Verdict};
 use unicode_normalization::UnicodeNormalization;
 
@@ -27,6 +27,8 @@ pub enum Subject {
 #[derive(Clone, PartialEq, Eq)]
 pub enum Says {
     Yes(Vec<u8>),
+    /// Of a catch-all: who exists at this domain.
+    As(Vec<u8>, Vec<u8>),
     No(Option<Reply>),
 }
 
@@ -57,6 +59,7 @@ impl fmt::Debug for Says {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Says::Yes(value) => write!(f, "yes \"{}\"", value.escape_ascii()),
+            Says::As(domain, _) => write!(f, "who is at {}", domain.escape_ascii()),
             Says::No(Some(reply)) => write!(f, "no \"{reply}\""),
             Says::No(None) => f.write_str("no"),
         }
@@ -102,7 +105,48 @@ pub struct Answer {
     pub step: Step,
     /// The line that decided, and the number of its list.
     pub decided_by: Option<(Says, usize)>,
+    /// What holds for the domain that was asked for.
     pub policy: Option<Policy>,
+    pub asked: Asked,
+}
+
+/// Whom a backend is asked about: local part, domain, and the name of the backend.
+pub type Asked = Option<(Vec<u8>, String, Option<String>)>;
+
+/// A domain at which names are looked for, what is said of it, and what a recipient's domain is called there.
+#[derive(Clone, Debug)]
+struct Place {
+    domain: String,
+    policy: Policy,
+    called: String,
+}
+
+/// The domains whose names a domain of ours has, in their order, and what holds for it.
+struct Way {
+    places: Vec<Place>,
+    policy: Policy,
+    /// It leads to a main domain that is none of ours.
+    unresolved: bool,
+}
+
+enum Ruling {
+    Exists(Option<(Says, usize)>),
+    /// `own`: by the very address that was asked for.
+    Refused {
+        says: Says,
+        list: usize,
+        priority: i32,
+        own: bool,
+    },
+    NotListed,
+}
+
+struct Ruled {
+    step: Step,
+    ruling: Ruling,
+    asked: Asked,
+    mode: Mode,
+    unresolved: bool,
 }
 
 /// A folded key.
@@ -150,6 +194,9 @@ pub struct Naive {
     /// Declared or implied domains, with their policies.
     ours: BTreeMap<String, Policy>,
     declared: bool,
+    implied: Policy,
+    /// Domains below which everything is ours, themselves not.
+    below: BTreeSet<String>,
     /// Domains that some list names.
     named: BTreeSet<String>,
     all_known: bool,
@@ -180,7 +227,7 @@ impl Naive {
                             }
                             Row::Prefix(..) | Row::Anywhere(_) => {}
                         }
-                        rows.entry(row).or_insert_with(|| line.says.clone());
+                        rows.entry(row).or_insert_with(|| says(&line.says));
                         true
                     }
                     Some(Err(domain)) => {
@@ -205,17 +252,19 @@ impl Naive {
             }
         }
         if !declared {
-            for name in named.iter().chain(&below) {
-                let subdomains = directory.implied.subdomains || up(name).any(|name| below.contains(name));
-                ours.insert(name.clone(), Policy { subdomains, ..directory.implied.clone() });
+            for name in &named {
+                ours.insert(name.clone(), directory.implied.clone());
             }
         }
         let all_known = directory.groups_complete && (declared || missing.is_none());
-        (Naive { lists, missing, ours, declared, named, all_known, keeps_case }, taken)
+        let below = if declared { BTreeSet::new() } else { below };
+        let implied = directory.implied.clone();
+        (Naive { lists, missing, ours, declared, implied, below, named, all_known, keeps_case }, taken)
     }
 
     pub fn ask(&self, key: &[u8]) -> Answer {
-        let plain = |verdict, step| Answer { verdict, enforced: verdict, step, decided_by: None, policy: None };
+        let plain =
+            |verdict, step| Answer { verdict, enforced: verdict, step, decided_by: None, policy: None, asked: None };
         let Some((local, domain)) = cut(key) else {
             let bare = key.strip_prefix(b"<").and_then(|key| key.strip_suffix(b">")).unwrap_or(key);
             return match bare.to_ascii_lowercase().as_slice() {
@@ -227,50 +276,122 @@ impl Naive {
             return plain(Verdict::Foreign, Step::Parse);
         }
         let Some(domain) = folded_domain(domain) else { return plain(Verdict::Foreign, Step::Parse) };
-        let Some((chain, policy)) = self.chain(&domain) else {
+        let Some(way) = self.way(&domain) else {
             return plain(if self.all_known { Verdict::Foreign } else { Verdict::Unknown }, Step::Domain);
         };
-        let finish = |enforced: Verdict, step, decided_by| Answer {
-            verdict: if policy.mode == Mode::Enforce { enforced } else { Verdict::Exists },
+        let finish = |enforced: Verdict, step, decided_by, mode: Mode, asked| Answer {
+            verdict: if mode == Mode::Enforce { enforced } else { Verdict::Exists },
             enforced,
             step,
             decided_by,
-            policy: Some(policy.clone()),
+            policy: Some(way.policy.clone()),
+            asked: if mode == Mode::Off { None } else { asked },
         };
-        let keep = chain.iter().any(|domain| self.keeps_case.contains(domain));
-        let Some(local) = folded_local(local, keep) else { return finish(Verdict::Absent, Step::Parse, None) };
+        let Some(local) = folded_local(local, self.keeps_case_on(&way)) else {
+            return finish(Verdict::Absent, Step::Parse, None, way.policy.mode, None);
+        };
+        let ruled = self.rule(&domain, &way, &local, 0);
+        // A main domain that is not known is like a list that was never read.
+        let missing = self.missing.or(ruled.unresolved.then_some(i32::MIN));
+        let (enforced, decided_by) = match ruled.ruling {
+            Ruling::Exists(hit) => (Verdict::Exists, hit),
+            Ruling::Refused { says, list, priority, own } => {
+                // What was never read may name somebody in whose place a wildcard refuses, or outrank it.
+                let certain = missing.is_none_or(|missing| own && missing <= priority);
+                let for_now = matches!(&says, Says::No(Some(reply)) if reply.code() < 500);
+                let verdict = if certain && !for_now { Verdict::Absent } else { Verdict::Unknown };
+                (verdict, Some((says, list)))
+            }
+            Ruling::NotListed => (if missing.is_some() { Verdict::Unknown } else { Verdict::Absent }, None),
+        };
+        finish(enforced, ruled.step, decided_by, ruled.mode, ruled.asked)
+    }
 
-        let (questions, last) = self.questions(&local, &policy);
-        for (place, (step, question)) in questions.iter().enumerate() {
+    /// Whether the case is looked at anywhere on the way; a catch-all may lead to where it counts.
+    fn keeps_case_on(&self, way: &Way) -> bool {
+        let counts = |place: &Place| self.keeps_case.contains(&place.domain);
+        let leads_on = |place: &Place| self.said(&Row::Everybody(place.domain.clone())).is_some();
+        let anybody_leads = self.lists.iter().any(|list| list.rows.values().any(|says| matches!(says, Says::As(..))));
+        way.places.iter().any(counts) || anybody_leads && !self.keeps_case.is_empty() && way.places.iter().any(leads_on)
+    }
+
+    /// What is said about a local part at a domain of ours.
+    fn rule(&self, domain: &str, way: &Way, local: &Spelling, followed: usize) -> Ruled {
+        let (questions, last) = self.questions(local, &way.policy);
+        let ruled =
+            |step, ruling, asked| Ruled { step, ruling, asked, mode: way.policy.mode, unresolved: way.unresolved };
+        for (number, (step, question)) in questions.iter().enumerate() {
             match question {
-                Question::Srs(name) if is_srs(&name.lower) => return finish(Verdict::Exists, *step, None),
+                Question::Srs(name) if is_srs(&name.lower) => return ruled(*step, Ruling::Exists(None), None),
                 Question::Always(name) => {
-                    let always = policy.always.iter().any(|always| **always == *name.lower);
+                    let always = way.policy.always.iter().any(|always| **always == *name.lower);
                     if always || name.lower == b"postmaster" {
-                        return finish(Verdict::Exists, Step::Always, None);
+                        return ruled(Step::Always, Ruling::Exists(None), None);
                     }
                 }
                 Question::Srs(_) => {}
                 _ => {
-                    let Some((says, list, at)) = self.answer(question, &chain, &domain, &last) else { continue };
+                    let Some((says, list, at)) = self.answer(question, &way.places, domain, &last) else { continue };
+                    let name = if number == 0 { local } else { &last };
+                    let listed = || self.last_word(way, name, Some(&at));
                     match &says {
-                        Says::Yes(_) => return finish(Verdict::Exists, *step, Some((says, list.number))),
-                        Says::No(_) if matches!(question, Question::Name(name) if name.lower == b"postmaster") => {}
-                        Says::No(reply) => {
-                            // What was never read may name somebody in whose place a wildcard refuses, or outrank it.
-                            let certain = match self.missing {
-                                None => true,
-                                Some(missing) => place == 0 && at == domain && missing <= list.priority,
+                        Says::Yes(_) => {
+                            let asked = listed();
+                            return ruled(*step, Ruling::Exists(Some((says, list.number))), asked);
+                        }
+                        Says::As(target, _) => {
+                            let target = &text(target);
+                            let there = self.way(target).filter(|_| followed < 8);
+                            let Some(there) = there else {
+                                let asked = listed();
+                                return ruled(*step, Ruling::Exists(Some((says, list.number))), asked);
                             };
-                            let for_now = reply.as_ref().is_some_and(|reply| reply.code() < 500);
-                            let verdict = if certain && !for_now { Verdict::Absent } else { Verdict::Unknown };
-                            return finish(verdict, *step, Some((says, list.number)));
+                            let mut found = self.rule(target, &there, &last, followed + 1);
+                            found.mode = found.mode.max(way.policy.mode);
+                            found.unresolved |= way.unresolved;
+                            found.step = *step;
+                            match &mut found.ruling {
+                                Ruling::Exists(hit) => {
+                                    found.asked = found.asked.or_else(listed);
+                                    *hit = Some((says, list.number));
+                                }
+                                Ruling::Refused { own, .. } => *own = false,
+                                Ruling::NotListed => {
+                                    found.asked = found.asked.or_else(|| self.last_word(way, name, None));
+                                    found.step = Step::Verify;
+                                }
+                            }
+                            return found;
+                        }
+                        Says::No(_) if matches!(question, Question::Name(name) if name.lower == b"postmaster") => {}
+                        Says::No(_) => {
+                            let own = number == 0 && at == domain;
+                            let (list, priority) = (list.number, list.priority);
+                            return ruled(*step, Ruling::Refused { says, list, priority, own }, None);
                         }
                     }
                 }
             }
         }
-        finish(if self.missing.is_some() { Verdict::Unknown } else { Verdict::Absent }, Step::Verify, None)
+        let asked = self.last_word(way, &last, None);
+        ruled(Step::Verify, Ruling::NotListed, asked)
+    }
+
+    /// Whom a backend is asked about: of who is listed at a domain, or not at all.
+    fn last_word(&self, way: &Way, name: &Spelling, listed_at: Option<&str>) -> Asked {
+        let until = match listed_at {
+            None => way.places.len(),
+            Some(at) => way.places.iter().position(|place| place.domain == at).unwrap_or(0) + 1,
+        };
+        let asks = |place: &&Place| match place.policy.verify {
+            Verify::List => false,
+            Verify::Probe | Verify::ListThenProbe => listed_at.is_none(),
+            Verify::Both => listed_at.is_some(),
+        };
+        let place = way.places[..until].iter().rfind(asks)?;
+        let local = if place.policy.case_sensitive { &name.kept } else { &name.lower };
+        let backend = place.policy.backend.as_deref().map(str::to_owned);
+        Some((local.clone(), place.called.clone(), backend))
     }
 
     /// All questions in their order, and the local part without its tag.
@@ -315,12 +436,15 @@ impl Naive {
     fn answer(
         &self,
         question: &Question,
-        chain: &[String],
+        places: &[Place],
         domain: &str,
         local: &Spelling,
     ) -> Option<(Says, &ReadList, String)> {
         if let Question::Below = question {
-            return up(domain).skip(1).find_map(|above| self.said(&Row::Below(above.into())));
+            // What lies above the domain, and then above those that its recipients have, too.
+            let names = std::iter::once(domain).chain(places.iter().map(|place| &*place.called));
+            let above = names.flat_map(|name| up(name).skip(1));
+            return above.map(|above| Row::Below(above.into())).find_map(|row| self.said(&row));
         }
         if let Question::Anywhere(name) = question {
             return self.said(&Row::Anywhere(name.lower.clone()));
@@ -335,7 +459,7 @@ impl Naive {
             Question::Everybody => Some(Row::Everybody(at.clone())),
             _ => None,
         };
-        let found = chain.iter().filter_map(here).find_map(|row| self.said(&row));
+        let found = places.iter().map(|place| &place.domain).filter_map(here).find_map(|row| self.said(&row));
         match question {
             Question::Prefix(length) if found.is_none() => {
                 self.said(&Row::Prefix(local.lower.get(..*length)?.to_vec(), String::new()))
@@ -349,7 +473,7 @@ impl Naive {
         let strength = |says: &Says| match says {
             Says::No(Some(reply)) if reply.code() < 500 => 1,
             Says::No(_) => 2,
-            Says::Yes(_) => 0,
+            Says::Yes(_) | Says::As(..) => 0,
         };
         let mut having: Vec<_> = self.lists.iter().filter_map(|list| Some((list.rows.get(row)?, list))).collect();
         having.sort_by_key(|(says, list)| (-list.priority, -strength(says), list.number));
@@ -361,39 +485,90 @@ impl Naive {
         Some(((*says).clone(), list, at))
     }
 
-    /// The domains whose names a domain of ours has, and its policy.
-    fn chain(&self, domain: &str) -> Option<(Vec<String>, Policy)> {
-        let covers = |above: &&str| self.ours.get(*above).is_some_and(|policy| policy.subdomains);
-        let own = if self.ours.contains_key(domain) { Some(domain) } else { up(domain).skip(1).find(covers) }?;
-        let policy = self.ours[own].clone();
-        let mut chain: Vec<String> = Vec::new();
-        let mut at = domain.to_owned();
+    /// The nearest domain of ours that covers a name: itself, or one above.
+    fn cover(&self, name: &str) -> Option<String> {
+        let covers =
+            |above: &&str| self.ours.get(*above).is_some_and(|policy| policy.subdomains) || self.below.contains(*above);
+        if self.ours.contains_key(name) {
+            return Some(name.to_owned());
+        }
+        up(name).skip(1).find(covers).map(str::to_owned)
+    }
+
+    fn way(&self, domain: &str) -> Option<Way> {
+        let mut own = self.cover(domain)?;
+        let mut places: Vec<Place> = Vec::new();
+        let mut unresolved = false;
+        let (mut at, mut called) = (domain.to_owned(), domain.to_owned());
+        let implied = self.implied.clone();
+        if !self.declared {
+            let goes_on = |name: &&str| {
+                self.ours.contains_key(*name) && (*name == domain || implied.subdomains || self.below.contains(*name))
+            };
+            let place = |name: &str| Place { domain: name.to_owned(), policy: implied.clone(), called: called.clone() };
+            places.extend(up(domain).filter(goes_on).map(place));
+            if places.is_empty() {
+                // Nothing is listed for the domains on its way, but that they are ours.
+                places.push(Place { domain: String::new(), policy: implied.clone(), called });
+            }
+            return Some(Way { places, policy: implied, unresolved });
+        }
         loop {
-            if self.declared {
-                let own = if self.ours.contains_key(&at) { &at } else { up(&at).skip(1).find(covers).unwrap_or(&at) };
-                // The named ones between the domain and the one of ours that covers it.
-                for between in up(&at).take_while(|between| *between != own) {
-                    if self.named.contains(between) && !self.ours.contains_key(between) {
-                        chain.push(between.to_owned());
-                    }
+            let policy = self.ours[&own].clone();
+            let place = |name: &str| Place { domain: name.to_owned(), policy: policy.clone(), called: called.clone() };
+            // The named ones between the domain and the one of ours that covers it.
+            let between = up(&at).take_while(|between| *between != own);
+            let is_listed = |name: &&str| self.named.contains(*name) && !self.ours.contains_key(*name);
+            let between: Vec<Place> = between.filter(is_listed).map(place).collect();
+            for place in between {
+                if places.iter().all(|known| known.domain != place.domain) {
+                    places.push(place);
                 }
-                if chain.iter().any(|known| known == own) {
-                    break;
-                }
-                chain.push(own.to_owned());
-                match self.ours.get(own).and_then(|policy| policy.same_as.clone()) {
-                    Some(main) => at = String::from_utf8(main.into()).expect("a folded name"),
-                    None => break,
-                }
-                if !self.ours.contains_key(&at) && !up(&at).skip(1).any(|above| covers(&above)) {
-                    break;
-                }
-            } else {
-                chain.extend(up(&at).filter(|above| *above == at || covers(above)).map(str::to_owned));
+            }
+            if places.iter().any(|known| known.domain == own) {
                 break;
             }
+            places.push(place(&own));
+            let Some(main) = &policy.same_as else { break };
+            (at, called) = (text(main), text(main));
+            match self.cover(&at) {
+                Some(next) => own = next,
+                None => {
+                    unresolved = true;
+                    break;
+                }
+            }
         }
-        Some((chain, policy))
+        let mut policy = places[0].policy.clone();
+        for Place { policy: main, .. } in &places[1..] {
+            policy.mode = policy.mode.max(main.mode);
+            (policy.batv, policy.srs) = (policy.batv || main.batv, policy.srs || main.srs);
+            for name in &main.always {
+                if !policy.always.contains(name) {
+                    policy.always.push(name.clone());
+                }
+            }
+            let mut delimiters = policy.delimiters.to_vec();
+            for delimiter in &main.delimiters {
+                if !delimiters.contains(delimiter) {
+                    delimiters.push(*delimiter);
+                }
+            }
+            policy.delimiters = delimiters.into();
+        }
+        Some(Way { places, policy, unresolved })
+    }
+}
+
+fn text(name: &[u8]) -> String {
+    String::from_utf8(name.to_vec()).expect("a folded name")
+}
+
+/// With the target of a catch-all folded.
+fn says(says: &Says) -> Says {
+    match says {
+        Says::As(domain, value) => Says::As(folded_domain(domain).expect("a good domain").into_bytes(), value.clone()),
+        says => says.clone(),
     }
 }
 
