@@ -135,8 +135,8 @@ impl<'a> Recipient<'a> {
         match self.route {
             // Delivered here: the mail server itself knows, and is not to be contradicted.
             Route::Local => Some((Verdict::Exists, None)),
-            // What the table refuses is refused.
-            Route::Refuse(_) => Some((Verdict::Absent, None)),
+            Route::Refuse(reply) if reply.is_temporary() => Some((Verdict::Unknown, Some(reply))),
+            Route::Refuse(reply) => Some((Verdict::Absent, Some(reply))),
             _ => None,
         }
     }
@@ -160,6 +160,9 @@ impl Prober for () {
 
 /// The reason of a TEMP reply while no list has been read.
 const NO_DATA: &[u8] = b"no data yet";
+
+/// The same for a domain of whose next hop the table says what can't be understood.
+const UNUSABLE: &[u8] = b"the next hop can't be understood";
 
 impl Directory {
     /// A snapshot under the built-in maps and `more`; one of those with a built-in name takes its place.
@@ -425,6 +428,9 @@ impl Directory {
                 buffer.extend_from_slice(text.as_bytes());
                 Reply::Ok(Value::Bytes(buffer))
             }
+            // "Not found" would send the mail where MX records say.
+            Route::Unread => Reply::Temp(NO_DATA),
+            Route::Unusable(_) => Reply::Temp(UNUSABLE),
             _ => Reply::NotFound,
         }
     }

@@ -271,3 +271,65 @@ fn a_backend_is_asked_without_the_tag_and_in_the_case_that_counts() {
     daemon.query("Known-B@case.example");
     assert!(backend.was_asked_for("Known-B@case.example") && !backend.was_asked_for("known-b@case.example"));
 }
+
+#[test]
+fn what_a_table_says_of_a_closed_domain_is_said_in_its_words() {
+    let backend = Backend::start(Manner::Good);
+    let table = format!(
+        "main.example error:4.3.0:451 moving, later\ndead.example error:5.1.2:550 closed\n\
+         retry.example retry:not now\nodd.example uucp:elsewhere\n. smtp:[127.0.0.1]:{}\n",
+        backend.address.port()
+    );
+    let config = "[nexthops]\nfile = \"mailertable\"\n[[domain]]\nnames = [\"main.example\", \"dead.example\", \
+                  \"retry.example\", \"odd.example\", \"other.example\"]\nverify = \"probe\"\n";
+    let daemon = Setup::new().file("mailertable", &table).config(config).start();
+    assert_eq!(daemon.query("anna@main.example"), "TEMP 4.3.0 moving, later");
+    assert_eq!(daemon.ask("check", "anna@main.example"), "OK 451 4.3.0 moving, later");
+    assert_eq!(daemon.query("anna@dead.example"), "NOTFOUND ");
+    assert_eq!(daemon.ask("check", "anna@dead.example"), "OK 550 5.1.2 closed");
+    assert_eq!(daemon.ask("check", "anna@retry.example"), "OK 450 4.0.0 not now");
+    assert_eq!(daemon.query("nobody@other.example"), "NOTFOUND ");
+    // What can't be understood is not settled by the next best line.
+    assert!(daemon.query("nobody@odd.example").starts_with("TEMP "));
+    assert!(daemon.ask("nexthop", "odd.example").starts_with("TEMP "));
+}
+
+#[test]
+fn while_the_table_was_never_read_nobody_is_asked_in_its_place() {
+    let backend = Backend::start(Manner::Good);
+    let config = format!(
+        "[nexthops]\nfile = \"mailertable\"\n[[domain]]\nnames = [\"main.example\"]\nverify = \"probe\"\n\
+         [[domain]]\nnames = [\"own.example\"]\nverify = \"probe\"\nbackend = \"hub\"\n\
+         [[backend]]\nname = \"hub\"\nservers = [\"{}\"]\nall_domains = true\n",
+        backend.address
+    );
+    let mut daemon = Setup::new().config(&config).start();
+    assert!(daemon.query("nobody@main.example").starts_with("TEMP "));
+    assert_eq!(daemon.ask("nexthop", "main.example"), "TEMP no data yet");
+    assert_eq!(daemon.query("nobody@own.example"), "NOTFOUND ", "its own backend is known");
+    assert!(daemon.ask("nexthop", "own.example").starts_with("OK smtp:"));
+    assert_eq!(daemon.ask("nexthop", "foreign.example"), "NOTFOUND ");
+    daemon.write("mailertable", "other.example smtp:[192.0.2.1]\n");
+    daemon.hup();
+    assert_eq!(daemon.query("nobody@main.example"), "NOTFOUND ");
+    assert!(daemon.ask("nexthop", "main.example").starts_with("OK smtp:"));
+}
+
+#[test]
+fn what_a_backend_said_is_kept_while_the_table_cannot_be_read() {
+    let backend = Backend::start(Manner::Good);
+    let table = format!("example.net smtp:[127.0.0.1]:{}\n", backend.address.port());
+    let config = "state_dir = \"DIR/state\"\n[nexthops]\nfile = \"mailertable\"\n\
+                  [[domain]]\nnames = [\"example.net\"]\nverify = \"probe\"\n\
+                  [[backend]]\nname = \"other\"\nservers = [\"192.0.2.1:25\"]\n";
+    let daemon = Setup::new().file("mailertable", &table).config(config).start();
+    assert_eq!(daemon.query("anna@example.net"), "OK anna@example.net");
+    let (_, setup) = daemon.stop_and_keep();
+    std::fs::remove_file(setup.path("mailertable")).expect("it is there");
+    let mut daemon = setup.start();
+    assert!(daemon.query("anna@example.net").starts_with("TEMP "));
+    backend.become_(Manner::Closes);
+    daemon.write("mailertable", &table);
+    daemon.hup();
+    assert_eq!(daemon.query("anna@example.net"), "OK anna@example.net");
+}

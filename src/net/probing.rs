@@ -152,7 +152,10 @@ impl Probing {
             let mut domains: HashMap<Box<[u8]>, bool> = HashMap::new();
             self.scheduler.cache().forget_where(|_, domain| match domains.get(domain) {
                 Some(&changed) => changed,
-                None => *domains.entry(domain.into()).or_insert(old.find(domain) != new.find(domain)),
+                None => *domains.entry(domain.into()).or_insert_with(|| {
+                    // Nor is anything forgotten because the table could be read at last.
+                    !matches!(old.find(domain), Route::Unread) && old.find(domain) != new.find(domain)
+                }),
             });
         }
         self.sweep = Some(Sweep { directory: Arc::clone(directory), from: 0, began: now });

@@ -14,6 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::address;
 use crate::config::{BackendServer, Endpoint};
+use crate::source::error_mailer;
+use crate::verdict::Reply;
 
 /// Port of SMTP.
 const SMTP: u16 = 25;
@@ -67,10 +69,12 @@ pub enum Target {
     Hop(NextHop),
     /// Delivered on this host: nobody to ask.
     Local,
-    /// Mail is refused, with this text.
-    Refuse(Box<str>),
+    /// Mail is refused or put off, in these words.
+    Refuse(Reply),
     /// A name without brackets (or none): its MX records would have to be looked up.
     Mx(Box<str>),
+    /// It can't be understood: nobody knows who would have to be asked, and the default doesn't either.
+    Unusable(TargetError),
 }
 
 /// Why a line of a table is of no use.
@@ -114,8 +118,9 @@ impl std::str::FromStr for Target {
         };
         let is = |kinds: &[&str]| kinds.iter().any(|kind| transport.starts_with(kind));
         match transport.to_ascii_lowercase().as_str() {
-            "error" | "retry" => return Ok(Target::Refuse(rest.into())),
-            "local" | "virtual" => return Ok(Target::Local),
+            "error" => return Ok(Target::Refuse(error_mailer(rest).unwrap_or_else(Reply::absent))),
+            "retry" => return Ok(Target::Refuse(retry(rest))),
+            "local" | "virtual" | "discard" => return Ok(Target::Local),
             _ => {}
         }
         let lmtp = is(&["lmtp"]);
@@ -129,6 +134,14 @@ impl std::str::FromStr for Target {
         let rest = rest.strip_prefix("inet:").filter(|_| lmtp).unwrap_or(rest);
         hosts(rest, lmtp)
     }
+}
+
+/// What Postfix's retry(8) says: never for good.
+fn retry(text: &str) -> Reply {
+    error_mailer(text)
+        .filter(Reply::is_temporary)
+        .or_else(|| Reply::new(450, "4.0.0", text).ok())
+        .unwrap_or_else(Reply::unknown)
 }
 
 /// `[a]:25`, `[a]:[b]:[c]` (sendmail), `[a]:25, [b]:25` (Postfix), `192.0.2.1`; a name without brackets is for MX.
@@ -231,15 +244,15 @@ impl Table {
         table
     }
 
-    /// Adds an entry. The first one of a domain counts.
+    /// Adds an entry. The first one of a domain counts, also where it is of no use: the next best line must not speak for
+    /// it.
     pub fn insert(&mut self, key: &str, value: &str) -> Result<(), TargetError> {
-        if value.trim().is_empty() {
-            return Err(TargetError::NoValue);
-        }
-        let target: Target = value.parse()?;
+        let target = if value.trim().is_empty() { Err(TargetError::NoValue) } else { value.parse() };
+        let done = target.as_ref().map(|_| ()).map_err(|&error| error);
+        let target = target.unwrap_or_else(Target::Unusable);
         if matches!(key, "." | "*") {
             self.default.get_or_insert(target);
-            return Ok(());
+            return done;
         }
         if key.contains('@') {
             return Err(TargetError::Address);
@@ -251,7 +264,7 @@ impl Table {
         let mut out = Vec::new();
         let domain = address::fold_domain(name.as_bytes(), &mut out).map_err(|_| TargetError::Key)?;
         self.targets.entry([dot, domain.bytes()].concat().into()).or_insert(target);
-        Ok(())
+        done
     }
 
     /// What it says about a folded domain.
@@ -303,10 +316,14 @@ pub enum Route<'a> {
     Hop(&'a NextHop),
     /// Nowhere: delivered here.
     Local,
-    /// Nowhere: its mail is refused with this text.
-    Refuse(&'a str),
+    /// Nowhere: its mail is refused or put off, in these words.
+    Refuse(&'a Reply),
     /// Nowhere: MX records would have to be looked up.
     Mx(&'a str),
+    /// Nowhere: what the table says of it can't be understood.
+    Unusable(TargetError),
+    /// Nowhere: the table could not be read yet.
+    Unread,
     /// Nowhere: it would be ourselves.
     Ourselves,
     /// Nowhere: it is not ours.
@@ -337,6 +354,8 @@ impl fmt::Display for Route<'_> {
             Route::Mx(name) => {
                 write!(f, "nobody: [nexthops] names {name:?} without brackets, which is one for MX records")
             }
+            Route::Unusable(error) => write!(f, "nobody: what [nexthops] says can't be understood ({error})"),
+            Route::Unread => f.write_str("nobody: [nexthops] could not be read yet"),
             Route::Ourselves => f.write_str("nobody: it would be ourselves"),
             Route::Foreign => f.write_str("nobody: it is not ours"),
             Route::None => f.write_str("nobody: there is no backend for it"),
@@ -355,6 +374,8 @@ pub struct Routes {
     pub all_domains: Option<Box<str>>,
     /// `[nexthops]`.
     pub table: Table,
+    /// Its file could not be read yet: nobody knows what it says.
+    pub is_unread: bool,
 }
 
 impl Routes {
@@ -369,11 +390,13 @@ impl Routes {
         let named = |wanted: &str| self.backends.iter().find(|(name, _)| **name == *wanted);
         let route = match (backend, self.table.find(domain), &self.all_domains) {
             (Some(name), ..) => named(name).map(|(name, hop)| Route::Backend(name, hop)),
+            (None, ..) if self.is_unread => Some(Route::Unread),
             (None, Some(target), _) => Some(match target {
                 Target::Hop(hop) => Route::Hop(hop),
                 Target::Local => Route::Local,
-                Target::Refuse(text) => Route::Refuse(text),
+                Target::Refuse(reply) => Route::Refuse(reply),
                 Target::Mx(name) => Route::Mx(name),
+                Target::Unusable(error) => Route::Unusable(*error),
             }),
             (None, None, Some(name)) => named(name).map(|(name, hop)| Route::Backend(name, hop)),
             (None, None, None) => None,
@@ -413,6 +436,7 @@ mod tests {
             Ok(Target::Local) => "local".into(),
             Ok(Target::Refuse(text)) => format!("refuse {text}"),
             Ok(Target::Mx(name)) => format!("mx {name}"),
+            Ok(Target::Unusable(error)) => panic!("{error}: not out of a text"),
             Err(error) => format!("{error:?}"),
         }
     }
@@ -438,7 +462,15 @@ mod tests {
             ("lmtp:[192.0.2.1]", "lmtp:[192.0.2.1]:24"),
             ("lmtp:hub.example", "lmtp:[hub.example]:24"),
             ("lmtp:[hub.example]:25", "LmtpPort"),
-            ("error:5.1.2:550 Domain closed", "refuse 5.1.2:550 Domain closed"),
+            ("error:5.1.2:550 Domain closed", "refuse 550 5.1.2 Domain closed"),
+            ("error:4.3.0:451 moving, later", "refuse 451 4.3.0 moving, later"),
+            ("error:closed", "refuse 550 5.0.0 closed"),
+            ("error:", "refuse 550 5.1.1 User unknown"),
+            ("retry:not now", "refuse 450 4.0.0 not now"),
+            ("retry:4.4.1 no route", "refuse 450 4.4.1 no route"),
+            ("retry:5.1.1 never for good", "refuse 450 4.0.0 5.1.1 never for good"),
+            ("retry:", "refuse 451 4.3.0 Recipient lookup failed, try again later"),
+            ("discard:", "local"),
             ("local:", "local"),
             ("local", "local"),
             ("smtp:hub.example", "mx hub.example"),
@@ -478,6 +510,7 @@ mod tests {
             ],
             all_domains: None,
             table,
+            is_unread: false,
         }
     }
 
@@ -485,6 +518,7 @@ mod tests {
         match routes.find(domain.as_bytes(), ours) {
             Route::Backend(name, _) => format!("backend {name}"),
             Route::Hop(hop) => hop.to_string(),
+            Route::Refuse(reply) => reply.to_string(),
             other => format!("{other:?}"),
         }
     }
@@ -497,7 +531,9 @@ mod tests {
             ("a.b.example.org", "smtp:[192.0.2.10]:25"),
             ("xn--bcher-kva.example", "smtp:[192.0.2.11]:25"),
             ("a.xn--bcher-kva.example", "smtp:[192.0.2.11]:25"),
-            ("dead.example", "Refuse(\"5.1.2:550 Domain closed\")"),
+            ("dead.example", "550 5.1.2 Domain closed"),
+            ("x.example", "Unusable(Transport)"),
+            ("odd", "Unusable(NoValue)"),
             ("here.example", "Local"),
             ("mx.example", "Mx(\"hub.example\")"),
             ("other.example", "smtp:[hub.example.org]:25"),
@@ -510,6 +546,9 @@ mod tests {
         assert_eq!(find(&routes, "example.org", Ours::Yes(None)), "None");
         routes.all_domains = Some("hub".into());
         assert_eq!(find(&routes, "example.org", Ours::Yes(None)), "backend hub");
+        routes.is_unread = true;
+        assert_eq!(find(&routes, "example.org", Ours::Yes(None)), "Unread");
+        assert_eq!(find(&routes, "example.org", Ours::Yes(Some("hub"))), "backend hub");
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub fn routes(config: &Config, tables: &Tables) -> Routes {
         log::warn!("next hops: {}: {error}; nobody is asked for it", escape(key));
     });
     Routes {
+        is_unread: config.nexthops.is_some() && table.is_none(),
         table: table.unwrap_or_default(),
         own: config.listen.iter().map(|listen| listen.on.clone()).collect(),
         backends: config.backends.iter().filter_map(hop).collect(),

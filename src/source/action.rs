@@ -50,7 +50,7 @@ pub(super) fn access(value: &[u8]) -> Result<Action, Fault> {
 
 /// What follows `error:` in a virtusertable, mailertable or access file: `5.7.0:550 text`, `nouser 550 text`, `text`.
 /// `None`: it says nothing of its own.
-pub(super) fn error_mailer(rest: &str) -> Option<Reply> {
+pub fn error_mailer(rest: &str) -> Option<Reply> {
     let (first, text) = rest.split_once([':', ' ', '\t']).unwrap_or((rest, ""));
     match word_status(first) {
         Some(status) => said(text, Some(status)).or_else(|| default_text(status)),

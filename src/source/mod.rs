@@ -46,6 +46,7 @@ mod virtusertable;
 use std::fmt;
 use std::str::FromStr;
 
+pub use action::error_mailer;
 pub use detect::{Detection, detect};
 pub use digest::{Collector, Digest, Event, digest, digest_chunks};
 pub use encoding::Encoding;

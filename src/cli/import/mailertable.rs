@@ -10,8 +10,10 @@ use crate::probe::route::{Table, Target};
 pub(super) fn import(bytes: &[u8], path: &Path) -> Result<Import, String> {
     let mut import = Import::default();
     let table = Table::read(bytes, |line, error| import.lose(line, error.to_string()));
+    // What can't be understood is told as lost, by its line.
+    let usable = table.domains().filter(|(_, target)| !matches!(target, Target::Unusable(_)));
     let mut domains: Vec<(String, &Target)> =
-        table.domains().map(|(domain, target)| (text::printable_text(domain), target)).collect();
+        usable.map(|(domain, target)| (text::printable_text(domain), target)).collect();
     domains.sort_by(|(a, _), (b, _)| a.cmp(b));
     if domains.is_empty() {
         return Err("no line names a domain and where its mail goes".to_owned());
@@ -21,7 +23,11 @@ pub(super) fn import(bytes: &[u8], path: &Path) -> Result<Import, String> {
         match target {
             Target::Hop(hop) => asked += &format!("#   {domain}: {hop}\n"),
             Target::Local => import.notes.push(format!("{domain} is delivered on this host: everybody exists")),
+            Target::Refuse(reply) if reply.is_temporary() => {
+                import.notes.push(format!("{domain} is closed for now: \"{reply}\""));
+            }
             Target::Refuse(_) => import.notes.push(format!("{domain} is closed: nobody exists")),
+            Target::Unusable(_) => {}
             Target::Mx(name) => import.lost.push(format!(
                 "{domain}: nobody is asked at \"{}\" without brackets, whose MX may be this host: write smtp:[host]",
                 text::printable_text(name.as_bytes())
