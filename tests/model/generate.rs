@@ -56,14 +56,14 @@ const NAMES: &[&str] = &[
 ];
 
 const DOMAINS: &[&str] = &[
-    "a.example",
+    "long-enough-a.example",
     "A.example",
-    "a.example",
-    "a.example.",
+    "long-enough-a.example",
+    "long-enough-a.example.",
     "b.example",
-    "d.a.example",
-    "x.d.a.example",
-    "y.x.d.a.example",
+    "d.long-enough-a.example",
+    "x.d.long-enough-a.example",
+    "y.x.d.long-enough-a.example",
     "x.b.example",
     "b\u{fc}cher.example",
     "BU\u{308}CHER.example",
@@ -74,11 +74,11 @@ const DOMAINS: &[&str] = &[
 ];
 
 const ODD_DOMAINS: &[&str] =
-    &["", ".", "a..example", ".a.example", "a example", "a.example..", "\u{ad}", "a\u{ff20}b", "\u{3002}"];
+    &["", ".", "long-enough-a..example", ".long-enough-a.example", "a example", "long-enough-a.example..", "\u{ad}", "a\u{ff20}b", "\u{3002}"];
 
 /// Folded names for domain groups.
 const OURS: &[&str] =
-    &["a.example", "b.example", "d.a.example", "x.d.a.example", "xn--bcher-kva.example", "example", "[192.0.2.1]"];
+    &["long-enough-a.example", "b.example", "d.long-enough-a.example", "x.d.long-enough-a.example", "xn--bcher-kva.example", "example", "[192.0.2.1]"];
 
 const ALWAYS: &[&[&str]] = &[&[], &["abuse"], &["abuse", "x"]];
 
@@ -315,7 +315,7 @@ fn twisted(
 pub fn case() -> impl Strategy<Value = (Directory, Vec<Address>)> {
     (directory(), vec(address(), 1..32)).prop_map(|(directory, addresses)| {
         let mut addresses: Vec<_> = addresses.into_iter().map(|address| twisted(&directory, address)).collect();
-        addresses.extend([b"Postmaster".to_vec(), b"anna".to_vec(), b"postmaster@a.example".to_vec()]);
+        addresses.extend([b"Postmaster".to_vec(), b"anna".to_vec(), b"postmaster@long-enough-a.example".to_vec()]);
         (directory, addresses.into_iter().map(Address).collect())
     })
 }
