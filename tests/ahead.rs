@@ -216,6 +216,7 @@ fn the_backend_may_be_on_a_unix_socket_and_speak_lmtp() {
                         Some("RCPT") if line.contains("<anna@") => b"250 2.1.5 ok\r\n",
                         Some("RCPT") => b"550 5.1.1 User doesn't exist\r\n",
                         Some("EHLO" | "HELO") => b"500 5.5.1 LHLO, please\r\n",
+                        Some("MAIL") => b"250 2.1.0 ok\r\n",
                         _ => b"250 2.0.0 ok\r\n",
                     };
                     let _ = stream.write_all(reply);
@@ -678,7 +679,7 @@ fn a_probe_shows_the_dialogue_and_what_it_proves() {
         (Manner::Closes, 75, "verdict: unknown\n  banner: the server closed the connection\n"),
         (Manner::Silent, 75, "banner: no reply within 1s"),
         (Manner::RefusesMail, 75, "MAIL FROM: 550 5.1.8"),
-        (Manner::SilentAtRcpt, 75, "RCPT TO: no reply within 1s"),
+        (Manner::SilentAtRcpt, 75, "RSET: no reply within 1s"),
     ] {
         backend.become_(manner);
         let ran = probe("nobody@example.org");

@@ -167,6 +167,7 @@ fn converse(
                 stream.write_all(b"221 2.0.0 bye\r\n")?;
                 return Ok(());
             }
+            ("MAIL", _) => b"250 2.1.0 ok\r\n",
             _ => b"250 2.0.0 ok\r\n",
         };
         stream.write_all(reply)?;

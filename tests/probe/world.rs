@@ -43,8 +43,10 @@ pub enum Manner {
     Reset(u8),
     Busy(u8),
     Garbage(u8),
-    /// One reply too many there, in the same flight.
+    /// One reply too many there, at once.
     Surplus(u8),
+    /// Its reply there comes twice, and those to RCPT take their time.
+    Twice(u8),
     /// No reply there, but to what follows.
     Gap(u8),
     NoConnection,
@@ -53,7 +55,7 @@ pub enum Manner {
 
 pub fn manner(random: &mut Random) -> Manner {
     let at = random.below(6) as u8;
-    match random.below(30) {
+    match random.below(32) {
         0..8 => Manner::Good,
         8 => Manner::Slow,
         9 => Manner::Drip,
@@ -74,7 +76,8 @@ pub fn manner(random: &mut Random) -> Manner {
         25 | 26 => Manner::Surplus(at.max(1)),
         27 => Manner::Gap(at.max(1)),
         28 => Manner::NoConnection,
-        _ => Manner::Unreachable,
+        29 => Manner::Unreachable,
+        _ => Manner::Twice(at.max(1)),
     }
 }
 
@@ -83,6 +86,8 @@ pub struct Server {
     /// Until when, what.
     pub manners: Vec<(Instant, Manner)>,
     pub pipelining: bool,
+    /// It has the same words for everything that is well.
+    pub terse: bool,
 }
 
 pub struct Conn {
@@ -225,7 +230,7 @@ impl World {
     pub fn server(&mut self, manners: Vec<(Duration, Manner)>, pipelining: bool) -> BackendServer {
         let number = self.servers.len() as u16;
         let manners = manners.into_iter().map(|(until, manner)| (self.start + until, manner)).collect();
-        self.servers.push(Server { hop: self.hops.len(), manners, pipelining });
+        self.servers.push(Server { hop: self.hops.len(), manners, pipelining, terse: false });
         BackendServer { lmtp: false, at: Endpoint::Tcp(([192, 0, 2, 1], 1000 + number).into()) }
     }
 
@@ -276,6 +281,8 @@ impl World {
             }
             let pipelining = !self.chance(3);
             let mut spec = self.server(manners, pipelining);
+            let terse = self.chance(6);
+            self.servers.last_mut().expect("just added").terse = terse;
             spec.lmtp = self.chance(5);
             if self.chance(4) {
                 let number = self.servers.len() as u16 - 1;
@@ -602,6 +609,8 @@ impl World {
         if conn.over {
             return;
         }
+        let terse = self.servers[conn.server].terse && text.starts_with("250 2.");
+        let text = if terse { "250 ok" } else { text };
         let mut bytes = format!("{text}\r\n").into_bytes();
         let mut delay = self.rtt;
         match conn.manner {
@@ -616,26 +625,20 @@ impl World {
             Manner::Surplus(n) if at == n => bytes.extend_from_slice(b"550 5.1.1 surplus\r\n"),
             Manner::Slow => delay += Duration::from_millis(700),
             Manner::Tarpit if conn.refusals > 2 => delay += Duration::from_secs(1),
+            Manner::Twice(_) if conn.rcpts > 0 => delay += Duration::from_millis(300),
             _ => {}
         }
         // A tarpit makes each reply wait for the one before.
-        let base = if conn.manner == Manner::Tarpit { conn.last.max(self.now) } else { self.now };
+        let in_turn = matches!(conn.manner, Manner::Tarpit | Manner::Twice(_));
+        let base = if in_turn { conn.last.max(self.now) } else { self.now };
         let when = (base + delay).max(conn.last);
         let busy = matches!(conn.manner, Manner::Busy(n) if at == n);
-        let surplus = matches!(conn.manner, Manner::Surplus(_));
+        let twice = matches!(conn.manner, Manner::Twice(n) if at == n);
         let drip = conn.manner == Manner::Drip;
         let mut last = when;
-        if surplus {
-            // All that is due at the same moment comes in one flight: how a server that says too much is found out.
-            let pending = self
-                .events
-                .iter_mut()
-                .rev()
-                .find(|((at, _), event)| *at == when && matches!(event, Event::Bytes(other, _) if *other == link));
-            match pending {
-                Some((_, Event::Bytes(_, more))) => more.extend_from_slice(&bytes),
-                _ => self.at(when - self.now, Event::Bytes(link, bytes)),
-            }
+        if twice {
+            self.at(when - self.now, Event::Bytes(link, bytes.clone()));
+            self.at(when - self.now, Event::Bytes(link, bytes));
         } else if drip || cut {
             let pause = Duration::from_millis(if drip { 120 } else { 0 });
             for byte in bytes {

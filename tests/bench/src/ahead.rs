@@ -197,6 +197,7 @@ fn converse(stream: TcpStream) -> std::io::Result<()> {
             Some("RCPT") if line.contains("<known") => say(b"250 2.1.5 ok\r\n")?,
             Some("RCPT") => say(b"550 5.1.1 no such user\r\n")?,
             Some("QUIT") => return say(b"221 2.0.0 bye\r\n"),
+            Some("MAIL") => say(b"250 2.1.0 ok\r\n")?,
             _ => say(b"250 2.0.0 ok\r\n")?,
         }
         line.clear();
