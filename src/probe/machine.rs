@@ -29,7 +29,7 @@
 //! | what | becomes |
 //! |---|---|
 //! | no connection, refused or silent before RCPT, every sender refused | [`End::Refused`]: it is about us or about the server |
-//! | closed, reset or 421 after a pause, or while idle | [`End::Gone`]: normal, ask again elsewhere |
+//! | closed, reset or 421 after a pause, or while idle, used or not | [`End::Gone`]: normal, ask again elsewhere |
 //! | 421, closed or reset after refusals; slower after refusals | [`End::Limit`], and [`Outcome::Limit`] for the next sessions |
 //! | the same without refusals, silence, garbage, out of step | [`End::Broken`] |
 //! | closed or 421 in place of the reply to RSET, after the only RCPT of the session was refused | an answer: it can't be a neighbour's |
@@ -801,7 +801,8 @@ impl Machine {
         let refusals = if at_proof { (self.refusals.saturating_sub(1)).max(1) } else { self.refusals };
         let end = match (self.phase, finding.stage) {
             (Phase::Connecting | Phase::Hello | Phase::Handshake, _) => End::Refused,
-            (_, Stage::Idle) if self.served && hung_up => End::Gone,
+            // While idle, that is: one that hangs up as soon as it has greeted can't be asked.
+            (_, Stage::Idle) if hung_up && (self.served || self.idle_since.is_some()) => End::Gone,
             // Whatever that was, the answers before may have been others than they seemed.
             (_, Stage::Idle) if self.served => End::Broken,
             (_, Stage::Idle) => End::Refused,
@@ -812,6 +813,7 @@ impl Machine {
                 End::Limit
             }
             (_, Stage::Mail) => End::Refused,
+            (_, Stage::Rset) if self.words.mail.is_none() => End::Refused,
             _ => End::Broken,
         };
         self.end(end, Some(finding));

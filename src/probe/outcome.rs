@@ -85,7 +85,7 @@ pub struct Closed {
 pub enum End {
     /// As we wished.
     InOrder,
-    /// The server gave up a session that had served and was idle.
+    /// The server gave up a session that was idle.
     Gone,
     /// No session could be had.
     Refused,

@@ -310,6 +310,25 @@ fn a_tarpit_teaches_how_many_refusals_are_free() {
 }
 
 #[test]
+fn a_session_that_is_closed_unused_says_nothing_about_the_server() {
+    // The second session is opened for the second question, which the first one has answered before that is greeted.
+    let mut world = World::new(7, false);
+    let spec = world.server(vec![(LONG, Manner::IdleHangup)], false);
+    let config = world.config(vec![spec]);
+    world.add_hop(config);
+    assert_eq!(ask(&mut world, "u2@d0.example").0, Verdict::Absent);
+    world.put(0, "u1@d0.example", PATIENCE, None);
+    world.run_for(Duration::from_millis(75));
+    let later = world.put(0, "u3@d0.example", PATIENCE, None);
+    world.run_for(seconds(8));
+    assert_eq!(answer(&world, later), (Verdict::Exists, Basis::Probe));
+    let status = world.scheduler.status(world.now).next().expect("one next hop");
+    assert!(world.conns.is_empty() && world.sessions == 3);
+    assert_eq!((status.stats.failures, status.is_down, world.log.as_slice()), (0, false, [].as_slice()));
+    world.run();
+}
+
+#[test]
 fn a_poisoned_question_harms_no_other() {
     // The tenth command of each session is never answered, be it what proves the group, or the third RCPT one by one.
     let mut world = world(vec![(LONG, Manner::Gap(10))], |config| config.sessions = 1);

@@ -37,6 +37,8 @@ pub enum Manner {
     Tarpit,
     /// 421 after three refusals.
     Strict,
+    /// Closes what is idle for 1.5 s, and keeps all but the first waiting for the banner.
+    IdleHangup,
     /// At the given command (0: the banner).
     Silent(u8),
     Hangup(u8),
@@ -55,7 +57,7 @@ pub enum Manner {
 
 pub fn manner(random: &mut Random) -> Manner {
     let at = random.below(6) as u8;
-    match random.below(32) {
+    match random.below(33) {
         0..8 => Manner::Good,
         8 => Manner::Slow,
         9 => Manner::Drip,
@@ -77,6 +79,7 @@ pub fn manner(random: &mut Random) -> Manner {
         27 => Manner::Gap(at.max(1)),
         28 => Manner::NoConnection,
         29 => Manner::Unreachable,
+        30 => Manner::IdleHangup,
         _ => Manner::Twice(at.max(1)),
     }
 }
@@ -110,6 +113,8 @@ pub enum Event {
     Failed(LinkId),
     Bytes(LinkId, Vec<u8>),
     Closed(LinkId, bool),
+    /// Closes, unless a command has come since that many.
+    Idle(LinkId, u8),
     Resolved(String),
     Ask,
     Reload(usize),
@@ -380,6 +385,9 @@ impl World {
                 let hangup = if reset { Hangup::Error("connection reset by peer".into()) } else { Hangup::Closed };
                 self.scheduler.handle_close(link, &hangup, now);
             }
+            Event::Idle(link, commands) if self.conns.get(&link).is_some_and(|c| c.commands == commands && !c.over) => {
+                self.hang_up(link, false);
+            }
             Event::Resolved(name) => {
                 let found = match self.random.below(5) {
                     0 => Err("no such name".to_owned()),
@@ -605,6 +613,7 @@ impl World {
     /// The server answers its command number `at`, in its manner.
     pub fn reply(&mut self, link: LinkId, at: u8, text: &str) {
         let cut = self.chance(4);
+        let alone = self.conns.len() == 1;
         let conn = self.conns.get_mut(&link).expect("a live connection");
         if conn.over {
             return;
@@ -623,6 +632,7 @@ impl World {
             }
             Manner::Garbage(n) if at == n => bytes = b"\x16\x03\x01 hello\r\n".to_vec(),
             Manner::Surplus(n) if at == n => bytes.extend_from_slice(b"550 5.1.1 surplus\r\n"),
+            Manner::IdleHangup if at == 0 && !alone => delay += Duration::from_millis(600),
             Manner::Slow => delay += Duration::from_millis(700),
             Manner::Tarpit if conn.refusals > 2 => delay += Duration::from_secs(1),
             Manner::Twice(_) if conn.rcpts > 0 => delay += Duration::from_millis(300),
@@ -648,7 +658,12 @@ impl World {
         } else {
             self.at(when - self.now, Event::Bytes(link, bytes));
         }
-        self.conns.get_mut(&link).expect("a live connection").last = last;
+        let conn = self.conns.get_mut(&link).expect("a live connection");
+        conn.last = last;
+        if conn.manner == Manner::IdleHangup {
+            let commands = conn.commands;
+            self.at(Duration::from_millis(1500), Event::Idle(link, commands));
+        }
         if busy {
             self.hang_up(link, false);
         }
