@@ -145,6 +145,8 @@ pub type Lesson<T> = Option<(T, Instant)>;
 
 /// What sessions taught holds for so long.
 const LESSON_LIFE: Duration = Duration::from_secs(86_400);
+/// The first sign of a limit is remembered for so long.
+const SIGN_LIFE: Duration = Duration::from_secs(600);
 /// After a session broke in the middle, recipients are asked one by one for so long.
 const CAUTION: Duration = Duration::from_secs(60);
 /// A canary that was taken vouches for refusals for so long.
@@ -189,6 +191,8 @@ pub struct Hop {
     pub capabilities: Option<Capabilities>,
     /// Refusals that a session may have.
     pub limit: Lesson<u32>,
+    /// The same, by the first sign of it.
+    pub limit_sign: Lesson<u32>,
     /// The sender that is taken.
     pub sender: Lesson<usize>,
     /// STARTTLS failed.
@@ -229,6 +233,7 @@ impl Hop {
             armed: None,
             capabilities: None,
             limit: None,
+            limit_sign: None,
             sender: None,
             tls_failed: None,
             broke: None,
@@ -248,7 +253,7 @@ impl Hop {
     pub fn reconfigure(&mut self, config: HopConfig) {
         if config.servers != self.config.servers {
             self.servers = servers(&config.servers);
-            (self.capabilities, self.limit, self.tls_failed) = (None, None, None);
+            (self.capabilities, self.limit, self.limit_sign, self.tls_failed) = (None, None, None, None);
         }
         if config.dialogue.senders != self.config.dialogue.senders {
             self.sender = None;
@@ -297,10 +302,30 @@ impl Hop {
         self.capabilities.is_none_or(|c| c.pipelining) && holds(self.broke, CAUTION, now).is_none()
     }
 
-    /// A session slowed down, or ended, after so many refusals.
-    pub fn learn_limit(&mut self, refusals: u32, now: Instant) {
-        let known = holds(self.limit, LESSON_LIFE, now).unwrap_or(u32::MAX);
-        self.limit = Some((known.min(refusals), now));
+    /// A session that began at `begun` slowed down, or ended, after so many refusals. That is a sign; a session that begins
+    /// after it must show the same: a server that restarts ends all that there are, and one that is busy is slow in all of
+    /// them. Returns what is news.
+    pub fn learn_limit(&mut self, refusals: u32, begun: Instant, now: Instant) -> Option<u32> {
+        let sign = holds(self.limit_sign, SIGN_LIFE, now).zip(self.limit_sign.map(|(_, at)| at));
+        let refusals = match sign {
+            // What else ends sessions does it earlier, never later.
+            Some((before, at)) if begun > at => before.max(refusals),
+            Some((before, at)) => {
+                self.limit_sign = Some((before.max(refusals), at));
+                return None;
+            }
+            None => {
+                self.limit_sign = Some((refusals, now));
+                return None;
+            }
+        };
+        self.limit_sign = None;
+        let known = holds(self.limit, LESSON_LIFE, now);
+        // One that is weaker is not the one that is known, and makes that no younger.
+        if known.is_none_or(|known| refusals <= known) {
+            self.limit = Some((refusals, now));
+        }
+        known.is_none_or(|known| refusals < known).then_some(refusals)
     }
 
     /// Whether every address of the domain is taken, if that is known or not to be tested.
@@ -391,15 +416,37 @@ mod tests {
     }
 
     #[test]
+    fn one_sign_of_a_limit_is_none() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut hop = Hop::new(HopConfig::new(&backend(), "gw.example").expect("a good backend"));
+        // A restart ends all sessions, whatever they have just been told.
+        for refusals in [3, 1, 7] {
+            assert_eq!(hop.learn_limit(refusals, at(0), at(10)), None);
+        }
+        assert_eq!(hop.start(0, at(10)).refusals, None);
+        // Another one, much later.
+        assert_eq!(hop.learn_limit(2, at(4000), at(5000)), None);
+        // One that begins after that, and ends in the same way.
+        assert_eq!(hop.learn_limit(5, at(5001), at(5002)), Some(5));
+        assert_eq!(hop.start(0, at(5002)).refusals, Some(5));
+    }
+
+    #[test]
     fn lessons_are_forgotten() {
         let (now, day) = (Instant::now(), Duration::from_secs(86_400));
         let mut hop = Hop::new(HopConfig::new(&backend(), "gw.example").expect("a good backend"));
-        hop.learn_limit(10, now);
-        hop.learn_limit(20, now);
+        let mut twice = |refusals, at| {
+            assert_eq!(hop.learn_limit(refusals, at, at), None);
+            hop.learn_limit(refusals, at + SIGN_LIFE / 2, at + SIGN_LIFE / 2)
+        };
+        assert_eq!(twice(10, now - SIGN_LIFE / 2), Some(10));
+        assert_eq!(twice(20, now + day / 2), None);
         assert_eq!(hop.start(0, now).refusals, Some(10));
+        assert_eq!(hop.start(0, now + day).refusals, None, "what is weaker makes it no younger");
+        hop.limit = None;
+        assert_eq!(hop.learn_limit(20, now, now + day), None);
         assert_eq!(hop.start(0, now + day).refusals, None);
-        hop.learn_limit(20, now + day);
-        assert_eq!(hop.start(0, now + day).refusals, Some(20));
         assert!(!hop.is_believed(now));
         hop.canary = Some(now);
         assert!(hop.is_believed(now) && !hop.is_believed(now + CANARY_LIFE));

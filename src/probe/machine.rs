@@ -30,7 +30,7 @@
 //! |---|---|
 //! | no connection, refused or silent before RCPT, every sender refused | [`End::Refused`]: it is about us or about the server |
 //! | closed, reset or 421 after a pause, or while idle, used or not | [`End::Gone`]: normal, ask again elsewhere |
-//! | 421, closed or reset after refusals; slower after refusals | [`End::Limit`], and [`Outcome::Limit`] for the next sessions |
+//! | 421, closed or reset after refusals; two refusals slower than before | [`End::Limit`], and [`Outcome::Limit`] for the next sessions |
 //! | the same without refusals, silence, garbage, out of step | [`End::Broken`] |
 //! | closed or 421 in place of the reply to RSET, after the only RCPT of the session was refused | an answer: it can't be a neighbour's |
 //! | MAIL refused | the next sender of the list; RCPTs sent along with it are asked again |
@@ -192,6 +192,9 @@ pub struct Machine {
     asked: u32,
     refusals: u32,
     limit: Option<u32>,
+    /// Refusals that came slowly, in a row, and how many came before.
+    slow: u32,
+    before_slow: u32,
     /// It slowed down in this group.
     slowed: bool,
     /// It has answered a group.
@@ -242,6 +245,8 @@ impl Machine {
             asked: 0,
             refusals: 0,
             limit: start.refusals,
+            slow: 0,
+            before_slow: 0,
             slowed: false,
             served: false,
             usual: Duration::ZERO,
@@ -697,10 +702,15 @@ impl Machine {
             self.again.push(ask);
             return;
         }
-        let slow = self.refusals > 0 && took >= SLOW && took >= self.usual * 4;
-        let refusals = self.refusals;
         if self.refusals == 0 {
             self.usual = self.usual.max(took);
+        } else if refused && took >= SLOW && took >= self.usual * 4 {
+            if self.slow == 0 {
+                self.before_slow = self.refusals;
+            }
+            self.slow += 1;
+        } else if refused {
+            self.slow = 0;
         }
         self.refusals += u32::from(refused);
         let transaction = self.transaction.get_or_insert_default();
@@ -718,8 +728,10 @@ impl Machine {
                 self.held.push((ask.id, finding));
             }
         }
-        if slow && !self.slowed {
+        // A single one may have had other reasons.
+        if self.slow > 1 && !self.slowed {
             self.slowed = true;
+            let refusals = self.before_slow;
             self.learn(refusals);
             if self.sent.iter().any(|sent| matches!(sent, Sent::Rcpt(_))) {
                 // The rest of the group would take a second each: ask elsewhere, in smaller groups.

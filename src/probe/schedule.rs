@@ -242,6 +242,7 @@ struct Link {
     hop: HopId,
     /// Index in the hop's servers; past the end when they were replaced.
     server: usize,
+    begun: Instant,
     trial: bool,
     answered: bool,
     machine: Machine,

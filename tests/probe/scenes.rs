@@ -305,7 +305,7 @@ fn a_tarpit_teaches_how_many_refusals_are_free() {
     world.run();
     assert!(world.asked.iter().all(|asked| asked.answer == Some((Verdict::Absent, Basis::Probe))));
     let took = world.asked[last.expect("some")].answered.expect("answered") - world.start;
-    assert!(took < seconds(8), "{took:?}");
+    assert!(took < seconds(10), "{took:?}");
     assert_eq!(world.scheduler.status(world.now).next().expect("one").limit, Some(2));
 }
 
@@ -326,6 +326,32 @@ fn a_session_that_is_closed_unused_says_nothing_about_the_server() {
     assert!(world.conns.is_empty() && world.sessions == 3);
     assert_eq!((status.stats.failures, status.is_down, world.log.as_slice()), (0, false, [].as_slice()));
     world.run();
+}
+
+#[test]
+fn who_hangs_up_after_refusals_teaches_how_many_are_free_but_a_restart_does_not() {
+    let mut world = world(vec![(LONG, Manner::Strict)], |_| {});
+    for n in 0..30 {
+        world.put(0, &format!("u{}@d0.example", 3 * n + 1), PATIENCE, None);
+    }
+    world.run();
+    assert!(world.asked.iter().all(|asked| asked.answer == Some((Verdict::Absent, Basis::Probe))));
+    assert_eq!(world.scheduler.status(world.now).next().expect("one").limit, Some(3));
+
+    let mut world = World::new(7, false);
+    let spec = world.server(vec![], false);
+    let config = world.config(vec![spec]);
+    world.add_hop(config);
+    for n in 0..80 {
+        world.put(0, &format!("u{}@d0.example", 3 * n + 1), PATIENCE, None);
+    }
+    world.run_for(seconds(1));
+    let links: Vec<_> = world.conns.keys().copied().collect();
+    assert!(links.len() > 1);
+    links.into_iter().for_each(|link| world.hang_up(link, false));
+    world.run();
+    assert!(world.asked.iter().all(|asked| asked.answer == Some((Verdict::Absent, Basis::Probe))));
+    assert_eq!(world.scheduler.status(world.now).next().expect("one").limit, None);
 }
 
 #[test]

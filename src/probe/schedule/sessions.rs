@@ -217,7 +217,7 @@ impl Scheduler {
             hop.stats.sessions += 1;
             self.generation = self.generation.wrapping_add(1);
             let (generation, machine) = (self.generation, Machine::new(settings, start, now));
-            let link = Link { generation, hop: id, server, trial, answered: false, machine, armed: None };
+            let link = Link { generation, hop: id, server, begun: now, trial, answered: false, machine, armed: None };
             let slot = self.links.insert(link) as u32;
             if let Some(hop) = self.hop_mut(id) {
                 hop.links.push(slot);
@@ -298,9 +298,10 @@ impl Scheduler {
             Outcome::Greeted(capabilities) => hop.capabilities = Some(capabilities),
             Outcome::Sender(sender) => hop.sender = Some((sender, now)),
             Outcome::Limit(refusals) => {
-                hop.learn_limit(refusals, now);
-                let name = hop.config.name.clone();
-                self.log(Level::Info, format!("{name} takes {refusals} refusals in a session, no more"));
+                if let Some(refusals) = hop.learn_limit(refusals, link.begun, now) {
+                    let name = hop.config.name.clone();
+                    self.log(Level::Info, format!("{name} takes {refusals} refusals in a session, no more"));
+                }
             }
             Outcome::StartTls => {
                 let name = hop.servers.get(link.server).and_then(|server| server.spec.name());
