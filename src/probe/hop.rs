@@ -147,6 +147,8 @@ pub type Lesson<T> = Option<(T, Instant)>;
 const LESSON_LIFE: Duration = Duration::from_secs(86_400);
 /// The first sign of a limit is remembered for so long.
 const SIGN_LIFE: Duration = Duration::from_secs(600);
+/// For each session that was turned away, one more is tried after so long.
+const CROWD_LIFE: Duration = Duration::from_secs(10);
 /// After a session broke in the middle, recipients are asked one by one for so long.
 const CAUTION: Duration = Duration::from_secs(60);
 /// A canary that was taken vouches for refusals for so long.
@@ -193,6 +195,8 @@ pub struct Hop {
     pub limit: Lesson<u32>,
     /// The same, by the first sign of it.
     pub limit_sign: Lesson<u32>,
+    /// Sessions at once that were taken when one more was not.
+    pub crowd: Lesson<usize>,
     /// The sender that is taken.
     pub sender: Lesson<usize>,
     /// STARTTLS failed.
@@ -234,6 +238,7 @@ impl Hop {
             capabilities: None,
             limit: None,
             limit_sign: None,
+            crowd: None,
             sender: None,
             tls_failed: None,
             broke: None,
@@ -254,6 +259,7 @@ impl Hop {
         if config.servers != self.config.servers {
             self.servers = servers(&config.servers);
             (self.capabilities, self.limit, self.limit_sign, self.tls_failed) = (None, None, None, None);
+            self.crowd = None;
         }
         if config.dialogue.senders != self.config.dialogue.senders {
             self.sender = None;
@@ -326,6 +332,20 @@ impl Hop {
             self.limit = Some((refusals, now));
         }
         known.is_none_or(|known| refusals < known).then_some(refusals)
+    }
+
+    /// Sessions that it may have at once. After one was turned away while others stood, one more is tried now and then.
+    pub fn most_sessions(&self, now: Instant) -> usize {
+        let Some((taken, at)) = self.crowd else { return self.config.sessions };
+        let grown = now.saturating_duration_since(at).as_secs() / CROWD_LIFE.as_secs();
+        taken.saturating_add(grown as usize).min(self.config.sessions)
+    }
+
+    /// A session was turned away while so many others stood. Tells whether that is news.
+    pub fn learn_crowd(&mut self, others: usize, now: Instant) -> bool {
+        let is_news = self.most_sessions(now) == self.config.sessions;
+        self.crowd = Some((others, now));
+        is_news
     }
 
     /// Whether every address of the domain is taken, if that is known or not to be tested.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rcptmapd::config::{self, BackendServer, Blind, Endpoint, Unavailable};
 use rcptmapd::probe::hop::HopConfig;
+use rcptmapd::probe::outcome::Settings;
 use rcptmapd::probe::schedule::{Basis, Limits};
 use rcptmapd::verdict::Verdict;
 
@@ -352,6 +353,31 @@ fn who_hangs_up_after_refusals_teaches_how_many_are_free_but_a_restart_does_not(
     world.run();
     assert!(world.asked.iter().all(|asked| asked.answer == Some((Verdict::Absent, Basis::Probe))));
     assert_eq!(world.scheduler.status(world.now).next().expect("one").limit, None);
+}
+
+#[test]
+fn a_limit_of_connections_is_found_and_kept() {
+    for pipelining in [false, true] {
+        let mut world = World::new(7, std::env::var_os("SHOW").is_some());
+        let spec = world.server(vec![(LONG, Manner::Crowded(2))], pipelining);
+        let mut config = world.config(vec![spec]);
+        config.unavailable = Unavailable::Accept;
+        config.dialogue = Settings { recipients: 10, ..(*config.dialogue).clone() }.into();
+        world.add_hop(config);
+        for n in 0..200 {
+            world.put(0, &format!("u{n}@d0.example"), seconds(60), None);
+            world.run_for(Duration::from_millis(10));
+        }
+        world.run_for(seconds(58));
+        assert!(world.asked.iter().all(|asked| asked.answer.is_some_and(|answer| answer.1 == Basis::Probe)));
+        let status = world.scheduler.status(world.now).next().expect("one next hop");
+        assert!(!status.is_down && world.turned_away < 10, "{} turned away: {:?}", world.turned_away, world.log);
+        assert!(world.log.iter().all(|line| !line.contains("left alone")), "{:?}", world.log);
+        let told = world.log.iter().filter(|line| line.contains("turned a session away beside")).count();
+        assert_eq!(told > 0, world.turned_away > 0, "{:?}", world.log);
+        assert!(pipelining || told > 0);
+        world.run();
+    }
 }
 
 #[test]

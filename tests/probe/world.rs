@@ -39,6 +39,8 @@ pub enum Manner {
     Strict,
     /// Closes what is idle for 1.5 s, and keeps all but the first waiting for the banner.
     IdleHangup,
+    /// Takes so many connections at once.
+    Crowded(u8),
     /// At the given command (0: the banner).
     Silent(u8),
     Hangup(u8),
@@ -57,7 +59,7 @@ pub enum Manner {
 
 pub fn manner(random: &mut Random) -> Manner {
     let at = random.below(6) as u8;
-    match random.below(33) {
+    match random.below(34) {
         0..8 => Manner::Good,
         8 => Manner::Slow,
         9 => Manner::Drip,
@@ -80,6 +82,7 @@ pub fn manner(random: &mut Random) -> Manner {
         28 => Manner::NoConnection,
         29 => Manner::Unreachable,
         30 => Manner::IdleHangup,
+        31 => Manner::Crowded(1 + at),
         _ => Manner::Twice(at.max(1)),
     }
 }
@@ -152,6 +155,8 @@ pub struct World {
     pub rcpt_times: HashMap<usize, Vec<Instant>>,
     /// Connections begun.
     pub sessions: u32,
+    /// Of these, told that there are too many.
+    pub turned_away: u32,
     /// What was logged.
     pub log: Vec<String>,
     /// Next hops all of whose servers take everything, always.
@@ -189,6 +194,7 @@ impl World {
             asked: Vec::new(),
             left_to_ask: 0,
             sessions: 0,
+            turned_away: 0,
             log: Vec::new(),
             blind: HashSet::new(),
             seen: HashSet::new(),
@@ -372,7 +378,14 @@ impl World {
             Event::Ask => self.ask_by_chance(),
             Event::Connected(link) if self.conns.contains_key(&link) => {
                 self.scheduler.handle_connected(link, now);
-                self.reply(link, 0, "220 hello");
+                match self.conns[&link] {
+                    Conn { manner: Manner::Crowded(most), server, .. } if self.open_at(server) > most.into() => {
+                        self.turned_away += 1;
+                        self.reply(link, 0, "421 4.7.0 too many connections");
+                        self.hang_up(link, false);
+                    }
+                    _ => self.reply(link, 0, "220 hello"),
+                }
             }
             Event::Failed(link) if self.conns.contains_key(&link) => {
                 self.scheduler.handle_close(link, &Hangup::Error("connection refused".into()), now);
@@ -402,6 +415,11 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Connections that the server has.
+    fn open_at(&self, server: usize) -> usize {
+        self.conns.values().filter(|conn| conn.server == server && !conn.over).count()
     }
 
     /// Puts a question; returns its number.

@@ -235,7 +235,7 @@ impl Scheduler {
         let Some(hop) = self.hop_ref(id) else { return false };
         let urgent = hop.urgent.len() + hop.waiting.len();
         let need = if hop.links.is_empty() { hop.queued() } else { urgent };
-        if need == 0 || hop.links.len() >= hop.config.sessions || hop.rate.next(now) > now {
+        if need == 0 || hop.links.len() >= hop.most_sessions(now) || hop.rate.next(now) > now {
             return false;
         }
         // A trial may fail: where another server is well, nobody has to wait for it.
@@ -337,10 +337,23 @@ impl Scheduler {
         self.drop_link(slot);
         let finding = Arc::new(closed.finding.unwrap_or_else(|| Finding::failure(Stage::Idle, Cause::Closed)));
         let mut failed = false;
-        if let Some(hop) = self.hop_mut(id) {
+        let mut crowded = None;
+        let (hops, links) = (&mut self.hops, &self.links);
+        if let Some(hop) = hops.get_mut(id.0 as usize).and_then(Option::as_mut) {
+            let others = hop.links.iter().filter_map(|&slot| links.get(slot as usize));
+            let others = others.filter(|other| other.server == server).count();
+            let at_the_door = finding.stage <= Stage::Lhlo;
             let gives_up_tls = finding.stage == Stage::Tls && hop.config.dialogue.tls == Tls::Opportunistic;
             match closed.end {
                 End::Refused if gives_up_tls => hop.tls_failed = Some(((), now)),
+                // One too many, as long as there are others; should they all be turned away, the last of them tells.
+                End::Refused if at_the_door && others > 0 && !trial => {
+                    hop.last_error = Some(finding.clone());
+                    hop.stats.failures += 1;
+                    if hop.learn_crowd(others, now) {
+                        crowded = Some((hop.config.name.clone(), others));
+                    }
+                }
                 End::Refused => failed = true,
                 End::Broken => {
                     hop.broke = Some(((), now));
@@ -360,6 +373,12 @@ impl Scheduler {
             {
                 server.breaker.abandon_trial();
             }
+        }
+        if let Some((name, others)) = crowded {
+            self.log(
+                Level::Info,
+                format!("{name} turned a session away beside {others} others, that many will do for now: {finding}"),
+            );
         }
         self.alarm(id, &finding, now);
         if failed {
@@ -402,6 +421,7 @@ impl Scheduler {
         let Some(hop) = hops.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         hop.stats.failures += 1;
         hop.last_error = Some(finding.clone());
+        hop.crowd = None;
         let Some(entry) = hop.servers.get_mut(server) else { return };
         entry.address = (entry.address + 1) % addresses.max(1);
         entry.failed_addresses += 1;
