@@ -289,7 +289,7 @@ impl Core {
 }
 
 /// By when a client of this dialect must have its answer; past that it has decided without us.
-fn patience(limits: &Limits, dialect: Dialect) -> Duration {
+pub fn patience(limits: &Limits, dialect: Dialect) -> Duration {
     match dialect {
         Dialect::Line => limits.answer_line,
         Dialect::Milter => limits.answer_milter,

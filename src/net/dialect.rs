@@ -87,6 +87,15 @@ impl Speech {
         }
     }
 
+    /// What is spoken, once that is known.
+    pub fn dialect(&self) -> Option<Dialect> {
+        match self {
+            Speech::Undecided => None,
+            Speech::Plain(dialect) => Some(*dialect),
+            Speech::Milter(_) => Some(Dialect::Milter),
+        }
+    }
+
     /// Works off the input.
     pub fn advance(&mut self, input: &[u8], batch: &mut Batch<'_>) -> Advance {
         if let Speech::Undecided = self {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::core::{Buffers, Core, READ};
+use super::core::{Buffers, Core, READ, patience};
 use super::dialect::{Batch, Next, Speech};
 use super::listener::Front;
 use super::pages;
@@ -169,7 +169,9 @@ impl Session {
                 Phase::Request | Phase::Output => limits.request,
                 Phase::Order(_) => pages::RELOAD_PATIENCE,
                 // The scheduler answers in time; should it not, no late answer may reach the peer's next question.
-                Phase::Probe => limits.answer + LINGER,
+                Phase::Probe => {
+                    self.speech.dialect().map_or(limits.answer, |dialect| patience(limits, dialect)) + LINGER
+                }
                 Phase::Linger => LINGER,
             }
     }
