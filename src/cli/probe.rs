@@ -282,7 +282,7 @@ impl Plan {
                     said.failure = closed.finding;
                     return Step::Over;
                 }
-                Outcome::Greeted(_) | Outcome::Sender(_) | Outcome::Limit(_) => {}
+                Outcome::Greeted(_) | Outcome::Sender(_) | Outcome::Limit(_) | Outcome::Pace(_) => {}
             }
         }
         Step::GoOn

@@ -147,6 +147,10 @@ pub type Lesson<T> = Option<(T, Instant)>;
 const LESSON_LIFE: Duration = Duration::from_secs(86_400);
 /// The first sign of a limit is remembered for so long.
 const SIGN_LIFE: Duration = Duration::from_secs(600);
+/// Answers of a group are given out all at once: it should not take longer than this.
+const GROUP_TIME: Duration = Duration::from_secs(2);
+/// Recipients of a group while it is not known how long they take.
+const FIRST_GROUP: usize = 10;
 /// For each session that was turned away, one more is tried after so long.
 const CROWD_LIFE: Duration = Duration::from_secs(10);
 /// After a session broke in the middle, recipients are asked one by one for so long.
@@ -195,6 +199,8 @@ pub struct Hop {
     pub limit: Lesson<u32>,
     /// The same, by the first sign of it.
     pub limit_sign: Lesson<u32>,
+    /// How long a recipient of a group takes.
+    pub pace: Option<Duration>,
     /// Sessions at once that were taken when one more was not.
     pub crowd: Lesson<usize>,
     /// The sender that is taken.
@@ -239,6 +245,7 @@ impl Hop {
             limit: None,
             limit_sign: None,
             crowd: None,
+            pace: None,
             sender: None,
             tls_failed: None,
             broke: None,
@@ -259,7 +266,7 @@ impl Hop {
         if config.servers != self.config.servers {
             self.servers = servers(&config.servers);
             (self.capabilities, self.limit, self.limit_sign, self.tls_failed) = (None, None, None, None);
-            self.crowd = None;
+            (self.crowd, self.pace) = (None, None);
         }
         if config.dialogue.senders != self.config.dialogue.senders {
             self.sender = None;
@@ -332,6 +339,18 @@ impl Hop {
             self.limit = Some((refusals, now));
         }
         known.is_none_or(|known| refusals < known).then_some(refusals)
+    }
+
+    /// Recipients that a group should have at most.
+    pub fn group(&self) -> usize {
+        let Some(pace) = self.pace else { return FIRST_GROUP };
+        let fits = GROUP_TIME.as_micros().checked_div(pace.as_micros()).unwrap_or(u128::MAX);
+        usize::try_from(fits).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// A group took so long for each recipient. What is slower counts at once, what is faster by and by.
+    pub fn learn_pace(&mut self, pace: Duration) {
+        self.pace = Some(self.pace.map_or(pace, |known| pace.max((known * 3 + pace) / 4)));
     }
 
     /// Sessions that it may have at once. After one was turned away while others stood, one more is tried now and then.

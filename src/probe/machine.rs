@@ -201,6 +201,9 @@ pub struct Machine {
     served: bool,
     /// Of the replies before the first refusal, the slowest.
     usual: Duration,
+    /// RCPTs of this group that were answered behind another reply, and how long after those all in all: without the way.
+    paced: u32,
+    labour: Duration,
     /// When the last reply came or the group was sent.
     mark: Instant,
     /// A group or greeting is under way; replies are expected, or unexpected bytes have begun to come.
@@ -250,6 +253,8 @@ impl Machine {
             slowed: false,
             served: false,
             usual: Duration::ZERO,
+            paced: 0,
+            labour: Duration::ZERO,
             mark: now,
             unsettled: true,
             paused: None,
@@ -615,6 +620,10 @@ impl Machine {
                 if reply.is_positive() {
                     self.words.taken(reply);
                 }
+                if self.pipelines() {
+                    self.paced += 1;
+                    self.labour += took;
+                }
                 self.rcpt_reply(ask, finding, reply.class() == 5, took);
             }
             Sent::Proof => self.proof(finding, reply),
@@ -740,6 +749,13 @@ impl Machine {
         }
     }
 
+    fn tell_pace(&mut self) {
+        if let Some(pace) = self.labour.checked_div(self.paced) {
+            self.outcomes.push_back(Outcome::Pace(pace));
+        }
+        (self.labour, self.paced) = (Duration::ZERO, 0);
+    }
+
     fn learn(&mut self, refusals: u32) {
         self.limit = Some(self.limit.map_or(refusals, |limit| limit.min(refusals)));
         self.outcomes.push_back(Outcome::Limit(refusals));
@@ -748,6 +764,7 @@ impl Machine {
     /// A group, or the greeting, is whole.
     fn settle(&mut self) {
         self.unsettled = false;
+        self.tell_pace();
         self.release();
         self.group = Group::None;
         self.transaction = None;
@@ -832,6 +849,7 @@ impl Machine {
     }
 
     fn end(&mut self, end: End, finding: Option<Finding>) {
+        self.tell_pace();
         let in_flight = self.held.drain(..).map(|(id, _)| id);
         let in_flight = in_flight.chain(self.again.drain(..).map(|ask| ask.id));
         let mut in_flight: Vec<JobId> = in_flight.collect();

@@ -63,6 +63,8 @@ pub enum Outcome {
     Sender(usize),
     /// More refusals than this make the server slow, or hang up.
     Limit(u32),
+    /// How long a recipient of a group took, on an average.
+    Pace(Duration),
     /// It is over; drop the connection.
     Closed(Closed),
 }

@@ -72,6 +72,7 @@ impl Player<'_> {
                 let name = |id: &JobId| self.names[id.0 as usize].to_owned();
                 let names = |ids: &[JobId]| ids.iter().map(name).collect::<Vec<_>>().join(" ");
                 self.log.push_back(match outcome {
+                    Outcome::Pace(_) => continue,
                     Outcome::Greeted(c) => format!("= greeted{}", if c.pipelining { " pipelining" } else { "" }),
                     Outcome::StartTls => "= starttls".into(),
                     Outcome::Answer(id, finding) => format!("= {} {}", name(&id), words(&finding)),

@@ -381,6 +381,25 @@ fn a_limit_of_connections_is_found_and_kept() {
 }
 
 #[test]
+fn a_laborious_server_is_asked_in_small_groups_over_all_its_sessions() {
+    for ahead in [Duration::from_millis(300), Duration::ZERO] {
+        let mut world = world(vec![(LONG, Manner::Laborious)], |_| {});
+        world.put(0, "u99@d0.example", PATIENCE, None);
+        world.run_for(ahead);
+        for n in 0..30 {
+            world.put(0, &format!("u{n}@d0.example"), PATIENCE, None);
+        }
+        world.run();
+        assert!(world.asked.iter().all(|asked| asked.answer.is_some_and(|answer| answer.1 == Basis::Probe)));
+        let last = world.asked.iter().filter_map(|asked| asked.answered).max().expect("answers") - world.start;
+        // Five at a time are 3.6 s.
+        assert!(last <= seconds(8), "{last:?}");
+        assert_eq!(world.rcpt_times[&0].len(), 31, "nobody is asked for twice");
+        assert_eq!(world.scheduler.status(world.now).next().expect("one").stats.failures, 0);
+    }
+}
+
+#[test]
 fn a_poisoned_question_harms_no_other() {
     // The tenth command of each session is never answered, be it what proves the group, or the third RCPT one by one.
     let mut world = world(vec![(LONG, Manner::Gap(10))], |config| config.sessions = 1);
@@ -436,7 +455,7 @@ fn what_is_saved_is_there_after_a_restart() {
     let mut first = build();
     assert_eq!(ask(&mut first, "u3@d0.example").0, Verdict::Exists);
     first.run_for(seconds(60));
-    for n in 0..5 {
+    for n in 0..40 {
         first.put(0, &format!("u{}@d1.example", 3 * n + 1), PATIENCE, None);
     }
     first.run();

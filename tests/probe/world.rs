@@ -41,6 +41,8 @@ pub enum Manner {
     IdleHangup,
     /// Takes so many connections at once.
     Crowded(u8),
+    /// Takes 0.6 s for each recipient, one after the other.
+    Laborious,
     /// At the given command (0: the banner).
     Silent(u8),
     Hangup(u8),
@@ -59,7 +61,7 @@ pub enum Manner {
 
 pub fn manner(random: &mut Random) -> Manner {
     let at = random.below(6) as u8;
-    match random.below(34) {
+    match random.below(35) {
         0..8 => Manner::Good,
         8 => Manner::Slow,
         9 => Manner::Drip,
@@ -83,6 +85,7 @@ pub fn manner(random: &mut Random) -> Manner {
         29 => Manner::Unreachable,
         30 => Manner::IdleHangup,
         31 => Manner::Crowded(1 + at),
+        32 => Manner::Laborious,
         _ => Manner::Twice(at.max(1)),
     }
 }
@@ -612,6 +615,9 @@ impl World {
             _ => ["550 5.1.1 unknown", "550 unknown", "554 5.1.1 unknown", "550-no\r\n550 5.1.1 unknown"]
                 [number.unwrap_or(0) as usize % 4],
         };
+        if conn.manner == Manner::Laborious {
+            conn.last = conn.last.max(self.now + self.rtt) + Duration::from_millis(600);
+        }
         let refused = reply.starts_with("55") && !reply.contains("5.7.1");
         conn.refusals += u32::from(refused);
         if refused {

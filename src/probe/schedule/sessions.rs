@@ -161,7 +161,8 @@ impl Scheduler {
             let urgent = !hop.urgent.is_empty();
             let ready = hop.links.iter().copied().find(|&slot| {
                 self.links.get(slot as usize).is_some_and(|link| {
-                    let free = link.machine.pending() == 0 || link.machine.pipelines();
+                    let pending = link.machine.pending();
+                    let free = pending == 0 || link.machine.pipelines() && pending < hop.group();
                     let takes = if urgent { link.machine.takes_tests() } else { link.machine.room() > 0 };
                     link.machine.is_ready() && free && takes
                 })
@@ -245,7 +246,7 @@ impl Scheduler {
             let pipelines = if greeted { link.machine.pipelines() } else { hop.pipelines(now) };
             match link.machine.room() {
                 _ if link.trial && another => 0,
-                room if pipelines => room,
+                room if pipelines => room.min(hop.group()),
                 room => room.min(1),
             }
         };
@@ -303,6 +304,7 @@ impl Scheduler {
                     self.log(Level::Info, format!("{name} takes {refusals} refusals in a session, no more"));
                 }
             }
+            Outcome::Pace(pace) => hop.learn_pace(pace),
             Outcome::StartTls => {
                 let name = hop.servers.get(link.server).and_then(|server| server.spec.name());
                 let verify = hop.config.dialogue.tls == Tls::Required;
