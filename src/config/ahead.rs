@@ -145,7 +145,7 @@ impl fmt::Display for BackendServer {
 }
 
 /// `[[backend]]`: a mailbox server that can be asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     /// Its name.
     pub name: String,

@@ -3,7 +3,7 @@
 //! The scheduler ([`crate::probe`]) decides everything; here its commands are carried out, and it is told what came of
 //! them. Who asked is a session: its ticket is its id, so an answer for one that is gone finds nobody.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use super::tls::Client;
 use super::token::{GENERATION_MASK, SessionId, Subject};
 use super::upstream::Upstream;
 use super::verdicts::{VerdictFile, Wake};
-use crate::config::{Config, Tls, Unavailable};
+use crate::config::{Backend, Config, Tls, Unavailable};
 use crate::map::{HashKey, RelayDomain, Scratch};
 use crate::probe::cache::{Cache, Epoch};
 use crate::probe::hop::HopConfig;
 use crate::probe::outcome::Hangup;
-use crate::probe::route::{Ours, Route, Routes};
+use crate::probe::route::{Ours, Route, Routes, Table};
 use crate::probe::schedule::{Answer, Command, Level, Limits, LinkId, Question, Scheduler, Target, Ticket};
 use crate::resolve::{Directory, Prober, Recipient};
 use crate::sys;
@@ -50,6 +50,8 @@ pub struct Probing {
     resolver: Resolver,
     tls: Client,
     ways: Ways,
+    /// What the next hops of the scheduler were made of.
+    origin: Option<(Vec<Backend>, Table)>,
     sweep: Option<Sweep>,
     key: Vec<u8>,
 }
@@ -98,6 +100,7 @@ impl Probing {
             resolver: Resolver::start(wake)?,
             tls: Client::new(),
             ways: Ways::default(),
+            origin: None,
             sweep: None,
             key: Vec::new(),
         })
@@ -109,10 +112,24 @@ impl Probing {
         self.scheduler.cache().set_lives(config.cache.clone());
         self.scheduler.set_clock(now, epoch());
         self.tls.configure(config.backends.iter().any(|backend| backend.tls == Tls::Required));
+        // A table may hold many thousands.
+        if !self.origin.as_ref().is_some_and(|(backends, table)| *backends == config.backends && *table == routes.table)
+        {
+            self.origin = Some((config.backends.clone(), routes.table.clone()));
+            self.set_hops(config, &routes.table, now);
+        }
+        self.forget_outdated(directory, now);
+        self.verdicts.configure(config);
+        let (directory, mut scratch) = (Arc::clone(directory), Scratch::default());
+        let keep = move |key: &[u8]| directory.snapshot().lookup(key, &mut scratch, &mut ()).wants_probe();
+        self.verdicts.read(&self.scheduler, Box::new(keep), now);
+    }
+
+    fn set_hops(&mut self, config: &Config, table: &Table, now: Instant) {
         let host_name = sys::host_name();
-        let mut names: Vec<Box<str>> = Vec::new();
+        let mut names: HashSet<Box<str>> = HashSet::new();
         let mut add = |scheduler: &mut Scheduler, hop: HopConfig| {
-            names.push(hop.name.clone());
+            names.insert(hop.name.clone());
             scheduler.set_hop(hop, now);
         };
         for backend in &config.backends {
@@ -121,18 +138,13 @@ impl Probing {
                 Err(error) => log::error!("backend {}: {error}; it is not asked", backend.name),
             }
         }
-        for hop in routes.table.next_hops() {
+        for hop in table.next_hops() {
             match HopConfig::of_table(hop, &config.backends, &host_name) {
                 Ok(settings) => add(&mut self.scheduler, settings),
                 Err(error) => log::error!("next hop {hop}: {error}; it is not asked"),
             }
         }
-        self.scheduler.retain_hops(|name| names.iter().any(|kept| **kept == *name), now);
-        self.forget_outdated(directory, now);
-        self.verdicts.configure(config);
-        let (directory, mut scratch) = (Arc::clone(directory), Scratch::default());
-        let keep = move |key: &[u8]| directory.snapshot().lookup(key, &mut scratch, &mut ()).wants_probe();
-        self.verdicts.read(&self.scheduler, Box::new(keep), now);
+        self.scheduler.retain_hops(|name| names.contains(name), now);
     }
 
     /// Says goodbye to the backends, and saves what is known.

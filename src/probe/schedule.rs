@@ -28,7 +28,7 @@ mod proof;
 mod report;
 mod sessions;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -281,6 +281,7 @@ pub struct Scheduler {
     random: Random,
     own: Vec<Endpoint>,
     hops: Vec<Option<Hop>>,
+    hop_ids: HashMap<Box<str>, HopId>,
     jobs: Slab<Job>,
     /// Questions by next hop and address.
     by_key: HashMap<Box<[u8]>, JobId, HashKey>,
@@ -305,6 +306,7 @@ impl Scheduler {
             random: Random::new(seed),
             own: Vec::new(),
             hops: Vec::new(),
+            hop_ids: HashMap::new(),
             jobs: Slab::new(),
             by_key: HashMap::with_hasher(hash.clone()),
             tickets: HashMap::with_hasher(hash),
@@ -365,41 +367,46 @@ impl Scheduler {
             }
             return id;
         }
+        let id = HopId(self.hops.len() as u32);
+        self.hop_ids.insert(config.name.clone(), id);
         self.hops.push(Some(Hop::new(config)));
-        HopId(self.hops.len() as u32 - 1)
+        id
     }
 
     /// The next hop of that name.
     pub fn hop(&self, name: &str) -> Option<HopId> {
-        let at = self.hops.iter().position(|hop| hop.as_ref().is_some_and(|hop| *hop.config.name == *name))?;
-        Some(HopId(at as u32))
+        self.hop_ids.get(name).copied()
     }
 
     /// Drops the next hops that `keep` does not choose; whoever waits for them is told "unknown".
     pub fn retain_hops(&mut self, mut keep: impl FnMut(&str) -> bool, now: Instant) {
-        for at in 0..self.hops.len() {
-            let id = HopId(at as u32);
-            if self.hops[at].as_ref().is_none_or(|hop| keep(&hop.config.name)) {
-                continue;
-            }
+        let gone: BTreeSet<HopId> = self.hop_ids.extract_if(|name, _| !keep(name)).map(|(_, id)| id).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for &id in &gone {
             let slots = self.hop_mut(id).map(|hop| std::mem::take(&mut hop.links)).unwrap_or_default();
             slots.into_iter().for_each(|slot| self.drop_link(slot));
-            let finding = Arc::new(Finding::failure(Stage::Idle, Cause::Unconfigured));
-            let of_hop = |(at, job): (usize, &Job)| {
-                (job.hop == id && matches!(job.kind, Kind::Question)).then_some(JobId(at as u32))
-            };
-            let jobs: Vec<JobId> = self.jobs.iter().filter_map(of_hop).collect();
-            jobs.into_iter().for_each(|job| self.conclude(job, Conclusion::Unknown, &finding, now));
-            self.jobs.retain(|_, job| job.hop != id);
-            if let Some(at) = self.hops[at].take().and_then(|hop| hop.armed) {
+        }
+        let finding = Arc::new(Finding::failure(Stage::Idle, Cause::Unconfigured));
+        let is_question = |job: &Job| gone.contains(&job.hop) && matches!(job.kind, Kind::Question);
+        let questions = self.jobs.iter().filter(|(_, job)| is_question(job)).map(|(at, _)| JobId(at as u32));
+        let questions: Vec<JobId> = questions.collect();
+        questions.into_iter().for_each(|job| self.conclude(job, Conclusion::Unknown, &finding, now));
+        self.jobs.retain(|_, job| !gone.contains(&job.hop));
+        for &id in &gone {
+            let hop = self.hops.get_mut(id.0 as usize).and_then(Option::take);
+            if let Some(at) = hop.and_then(|hop| hop.armed) {
                 self.wakes.remove(&(at, Wake::Hop(id)));
             }
         }
-        let used = |name: &str| {
-            let servers = self.hops.iter().flatten().flat_map(|hop| &hop.servers);
-            servers.map(|server| &server.spec.at).any(|at| matches!(at, Endpoint::Host(host, _) if host == name))
-        };
-        self.names.retain(|name, _| used(name));
+        let servers = self.hops.iter().flatten().flat_map(|hop| &hop.servers);
+        let used = servers.filter_map(|server| match &server.spec.at {
+            Endpoint::Host(host, _) => Some(host.as_str()),
+            _ => None,
+        });
+        let used: HashSet<&str> = used.collect();
+        self.names.retain(|name, _| used.contains(&**name));
     }
 
     /// Asks. `Some`: the answer. `None`: it will be delivered to the ticket, by the deadline at the latest.

@@ -496,6 +496,25 @@ fn a_next_hop_that_is_removed_leaves_nobody_waiting() {
 }
 
 #[test]
+fn a_table_of_thirty_thousand_next_hops_comes_and_goes() {
+    let mut world = world(vec![(LONG, Manner::Slow)], |_| {});
+    let number = world.put(0, "u3@d0.example", PATIENCE, None);
+    let (now, template) = (world.now, world.hops[0].1.clone());
+    let name = |n: usize| format!("next{n}");
+    let ids: Vec<_> = (0..30_000)
+        .map(|n| world.scheduler.set_hop(HopConfig { name: name(n).into(), ..template.clone() }, now))
+        .collect();
+    assert!((0..30_000).all(|n| world.scheduler.hop(&name(n)) == Some(ids[n])));
+    world.scheduler.retain_hops(|name| name.ends_with('7') || name == "hop0", now);
+    assert!((0..30_000).all(|n| world.scheduler.hop(&name(n)) == (n % 10 == 7).then_some(ids[n])));
+    let back = world.scheduler.set_hop(HopConfig { name: name(1).into(), ..template }, now);
+    assert_eq!(world.scheduler.hop(&name(1)), Some(back));
+    assert!(!ids.contains(&back));
+    world.run();
+    assert_eq!(answer(&world, number), (Verdict::Exists, Basis::Probe));
+}
+
+#[test]
 fn a_reload_ends_sessions_politely_and_loses_no_question() {
     let mut world = world(vec![], |_| {});
     for n in 0..100 {

@@ -83,7 +83,8 @@ impl Scheduler {
 
     /// Lets the sessions of a next hop end when they are done, because its configuration changed.
     pub(super) fn retire_links(&mut self, id: HopId, replaced: bool) {
-        for (_, link) in self.links.iter_mut().filter(|(_, link)| link.hop == id) {
+        for slot in self.slots(id) {
+            let Some(link) = self.links.get_mut(slot as usize) else { continue };
             link.machine.finish();
             if replaced {
                 link.server = usize::MAX;
