@@ -19,8 +19,8 @@
 //! unanswered, for the owner to ask again, more cautiously.
 //!
 //! That it is the RSET's reply is seen by its words: a session begins with an RSET, and those of the later ones must be the
-//! same. They are known from those to MAIL and to a RCPT that is taken in Postfix, Exim, sendmail, Exchange, Dovecot and
-//! qmail. A server that says the same to everything is asked for a 221 instead: it gets QUIT, and its answers count when
+//! same. They are known from those to MAIL and to a RCPT that is taken in Postfix, Exim, sendmail, Exchange and Dovecot. A
+//! server that says the same to several, as qmail does, is asked for a 221 instead: it gets QUIT, and its answers count when
 //! that has come. RSET costs no round trip with PIPELINING, and as it also ends the transaction no server keeps one open
 //! while we are idle; Exim takes 10 of them in a session (`smtp_accept_max_nonmail`), which is our limit, too.
 //!
@@ -860,5 +860,38 @@ impl Machine {
         let untouched = self.queue.drain(..).map(|ask| ask.id).collect();
         self.phase = Phase::Closed;
         self.outcomes.push_back(Outcome::Closed(Closed { end, finding, in_flight, untouched }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reply_to_rset_is_known_by_its_words() {
+        let proves = |reset: &str, mail: &str, taken: &[&str]| {
+            let lines: Vec<String> = [reset, mail].iter().chain(taken).map(|line| format!("{line}\r\n")).collect();
+            let reply = |at: usize| smtp::decode(lines[at].as_bytes()).expect("a reply").expect("a whole one").0;
+            let mut words = Words { reset: Some(reply(0).last_line().into()), ..Words::default() };
+            words.mail(&reply(1));
+            (0..taken.len()).for_each(|at| words.taken(&reply(2 + at)));
+            words.prove(&reply(0))
+        };
+        for (reset, mail, taken) in [
+            ("250 2.0.0 Ok", "250 2.1.0 Ok", "250 2.1.5 Ok"), // Postfix
+            ("250 Reset OK", "250 OK", "250 Accepted"),       // Exim
+            ("250 2.0.0 Reset state", "250 2.1.0 <>... Sender ok", "250 2.1.5 <a@x>... Recipient ok"), // sendmail
+            ("250 2.0.0 Resetting", "250 2.1.0 Sender OK", "250 2.1.5 Recipient OK"), // Exchange
+            ("250 2.0.0 OK", "250 2.1.0 OK", "250 2.1.5 OK"), // Dovecot
+            ("250 flushed", "250 ok", "250 ok"),              // qmail
+        ] {
+            // qmail says the same to MAIL and RCPT: a group that all are refused in is proved by RSET, else QUIT is asked for.
+            assert_eq!(proves(reset, mail, &[taken]), mail != taken, "{reset}");
+            assert!(proves(reset, mail, &[]), "{reset}, nobody taken");
+        }
+        assert!(!proves("250 ok", "250 ok", &[]));
+        assert!(!proves("250 ok", "250 sender ok", &[]), "perhaps it says so to RCPT, too");
+        assert!(proves("250 ok", "250 sender ok", &["250 recipient ok"]));
+        assert!(!proves("250 ok", "250 sender ok", &["250 ok", "250 recipient ok"]));
     }
 }
