@@ -80,8 +80,8 @@ pub fn cache(core: &Core) -> Value {
 /// `GET /cache`: `?address=A`, or a page of all entries or of those `?domain=D`, from the place `from` on.
 pub fn page(core: &Core, query: &str) -> Result<Value, &'static str> {
     let Some(probing) = &core.probing else { return Ok(json!({ "entries": [], "next": null })) };
-    let epoch = probing.scheduler.epoch(core.now);
-    let cache = probing.scheduler.known();
+    let scheduler = &probing.scheduler;
+    let (epoch, cache) = (scheduler.epoch(core.now), scheduler.known());
     let entry = |key: &[u8], hit: &Hit| {
         json!({
             "address": text(key),
@@ -91,7 +91,7 @@ pub fn page(core: &Core, query: &str) -> Result<Value, &'static str> {
                 Freshness::Due => "due",
                 Freshness::Stale => "stale",
             },
-            "learnt": hit.learnt.0,
+            "learnt": scheduler.clock().in_calendar(hit.learnt).0,
             "age_seconds": epoch.since(hit.learnt).as_secs(),
             "code": hit.evidence.code,
             "status": hit.evidence.status.map(|status| status.to_string()),
@@ -138,7 +138,7 @@ pub fn flush(core: &mut Core, query: &str) -> Result<Value, &'static str> {
 pub fn remember(core: &mut Core, list: &[u8]) -> Value {
     let Core { probing, directory, now, .. } = core;
     let Some(probing) = probing else { return json!({ "no_backend": true }) };
-    let epoch = probing.scheduler.epoch(*now);
+    let (epoch, clock) = (probing.scheduler.epoch(*now), *probing.scheduler.clock());
     let (mut taken, mut known, mut dead, mut listed, mut foreign) = (0, 0, 0, 0, 0);
     let (mut faults, mut scratch) = (Vec::new(), Scratch::default());
     let entry = |entry: backlist::Entry<'_>| {
@@ -146,7 +146,7 @@ pub fn remember(core: &mut Core, list: &[u8]) -> Value {
         let count = match asked {
             Some(key) => {
                 let cache = probing.scheduler.cache();
-                match cache.import(&key, entry.known, Evidence::default(), entry.learnt, epoch) {
+                match cache.import(&key, entry.known, Evidence::default(), clock.of_calendar(entry.learnt), epoch) {
                     Import::Taken => &mut taken,
                     Import::Known => &mut known,
                     Import::Dead => &mut dead,
@@ -157,7 +157,7 @@ pub fn remember(core: &mut Core, list: &[u8]) -> Value {
         };
         *count += 1;
     };
-    backlist::read(list, epoch, entry, |line, _| faults.push(line));
+    backlist::read(list, clock.in_calendar(epoch), entry, |line, _| faults.push(line));
     log::debug!("a piece of a BackList: {taken} verdicts taken over, {foreign} of domains that are not ours");
     json!({ "taken": taken, "known": known, "dead": dead, "listed": listed, "foreign": foreign, "faults": faults })
 }

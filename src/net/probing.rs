@@ -203,8 +203,17 @@ impl Probing {
         self.scheduler.poll_timeout().into_iter().chain(self.verdicts.next_timeout()).chain(sweep).min()
     }
 
+    /// The scheduler, which knows what time it is.
+    fn timely(&mut self, now: Instant) -> &mut Scheduler {
+        if self.scheduler.calendar_is_due(now) {
+            self.scheduler.set_clock(now, epoch());
+        }
+        &mut self.scheduler
+    }
+
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.timely(now);
         if self.scheduler.poll_timeout().is_some_and(|at| at <= now) {
             self.scheduler.handle_timeout(now);
         }
@@ -344,7 +353,9 @@ impl Prober for Asking<'_> {
         if let Some(verdict) = self.resume.take() {
             return Some(verdict);
         }
-        let Some(Probing { scheduler, key, .. }) = self.probing.as_deref_mut() else { return Some(Verdict::Unknown) };
+        let Some(probing) = self.probing.as_deref_mut() else { return Some(Verdict::Unknown) };
+        probing.timely(self.now);
+        let Probing { scheduler, key, .. } = probing;
         let hop = match recipient.route {
             Route::Backend(name, _) => scheduler.hop(name),
             Route::Hop(hop) => scheduler.hop(&hop.to_string()),

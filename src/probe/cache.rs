@@ -32,7 +32,7 @@ use crate::verdict::Verdict;
 pub struct Epoch(pub u32);
 
 impl Epoch {
-    /// How long ago `earlier` was; zero when the clock was set back.
+    /// How long ago `earlier` was; zero when that is to come.
     pub fn since(self, earlier: Epoch) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0).into())
     }
@@ -129,6 +129,8 @@ pub enum Import {
 
 /// After a failed refresh the next one waits so long.
 const RETRY: Duration = Duration::from_secs(60);
+/// Seconds by which clocks differ that nobody has set.
+const TOLERANCE: u32 = 60;
 /// No neighbour in the list of use, or no vacant slot.
 const NONE: u32 = u32::MAX;
 
@@ -281,8 +283,10 @@ impl Cache {
 
     /// Takes in what was learnt elsewhere, or some time ago.
     pub fn import(&mut self, key: &[u8], known: Known, evidence: Evidence, learnt: Epoch, now: Epoch) -> Import {
+        // The clock was set back since, and nobody knows how old it is: a refusal is not believed then.
+        let is_to_come = now.0.saturating_add(TOLERANCE) < learnt.0 && known.verdict() == Verdict::Absent;
         let learnt = learnt.min(now);
-        if !self.is_alive(known, learnt, now) {
+        if is_to_come || !self.is_alive(known, learnt, now) {
             return Import::Dead;
         }
         match self.peek(key, now) {
@@ -532,8 +536,6 @@ mod tests {
         let hit = cache.find(b"b@x", Epoch(DAY)).expect("there");
         assert_eq!((hit.known, hit.evidence, hit.learnt), (Known::Absent, NO, Epoch(DAY)));
         assert_eq!(cache.find(b"a@x", Epoch(DAY)).expect("there").evidence, YES);
-        // A clock that was set back makes nothing older.
-        assert_eq!(freshness(&cache, b"b@x", 0), Some(Freshness::Fresh));
     }
 
     #[test]
@@ -630,6 +632,9 @@ mod tests {
             (Import::Taken, Some((Known::Absent, now, Freshness::Fresh)))
         );
         assert_eq!(import(b"b@x", Known::Absent, now - HOUR, now), (Import::Dead, None));
+        // The clock was set back since: how old it is, nobody knows.
+        assert_eq!(import(b"b@x", Known::Absent, now + HOUR, now), (Import::Dead, None));
+        assert_eq!(import(b"c@x", Known::Exists, now + HOUR, now), (Import::Taken, yes(now, Freshness::Fresh)));
         assert_eq!(import(b"b@x", Known::Exists, now - 40 * DAY, now), (Import::Dead, None));
     }
 

@@ -8,6 +8,7 @@
 //! | [`schedule`] | who is asked what, when, over which session, and who gets the answer; the proofs that an answer needs |
 //! | [`hop`], [`pace`] | the books of one next hop; rate, back-off, chance |
 //! | [`cache`], [`store`], [`backlist`] | what is known of addresses; its file; scam-backscatter's list |
+//! | [`clock`] | the time by which it grows old |
 //! | [`route`] | relay domain to next hop |
 //!
 //! # How the shell drives it
@@ -42,7 +43,7 @@
 //! resolver   handle_resolved(name, result, life, now)   addresses in the order in which they are to be tried; NAME_LIFE
 //! a reload   set_hop for each next hop, retain_hops, set_own, cache().set_lives; cache().forget for addresses that a list
 //!            gained or lost, cache().forget_where for domains that are no longer ours or have another next hop
-//! every hour set_clock(now, epoch)               the calendar's clock may have been set
+//! calendar_is_due(now)  set_clock(now, epoch)     the calendar's clock may have been set, or the machine have slept
 //! saving     begin_save(), save_some(...)        pieces to a thread: written beside, fsync, rename
 //! the end    finish(now)                         QUIT everywhere; then poll until is_idle() or out of patience
 //! ```
@@ -62,6 +63,7 @@
 pub mod backlist;
 pub mod cache;
 pub mod classify;
+pub mod clock;
 pub mod hop;
 pub mod machine;
 pub mod outcome;

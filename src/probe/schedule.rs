@@ -38,6 +38,7 @@ use slab::Slab;
 
 use super::cache::{Cache, Epoch, Evidence, Freshness, Hit, Known};
 use super::classify::{Cause, Finding, Judgement, Stage};
+use super::clock::Clock;
 use super::hop::{Hop, HopConfig};
 use super::machine::Machine;
 use super::outcome::JobId;
@@ -291,8 +292,7 @@ pub struct Scheduler {
     names: HashMap<Box<str>, Name>,
     wakes: BTreeSet<(Instant, Wake)>,
     commands: VecDeque<Command>,
-    /// One moment by both clocks.
-    clock: (Instant, Epoch),
+    clock: Clock,
     stats: AskStats,
 }
 
@@ -315,14 +315,14 @@ impl Scheduler {
             names: HashMap::new(),
             wakes: BTreeSet::new(),
             commands: VecDeque::new(),
-            clock: (now, epoch),
+            clock: Clock::new(now, epoch),
             stats: AskStats::default(),
         }
     }
 
-    /// Says what time it is by the calendar, now and then: the clock may have been set.
-    pub fn set_clock(&mut self, now: Instant, epoch: Epoch) {
-        self.clock = (now, epoch);
+    /// Whether [`Scheduler::set_clock`] is due.
+    pub fn calendar_is_due(&self, now: Instant) -> bool {
+        self.clock.is_due(now)
     }
 
     /// How requests were answered so far.
@@ -330,10 +330,19 @@ impl Scheduler {
         self.stats
     }
 
-    /// The time by the calendar.
+    /// Says what time it is by the calendar, now and then: the clock may have been set, or the machine have slept.
+    pub fn set_clock(&mut self, now: Instant, calendar: Epoch) {
+        self.clock.set(now, calendar);
+    }
+
+    /// The clock by which what is known grows old.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The time by that clock.
     pub fn epoch(&self, now: Instant) -> Epoch {
-        let passed = now.saturating_duration_since(self.clock.0).as_secs();
-        Epoch(self.clock.1.0.saturating_add(passed.try_into().unwrap_or(u32::MAX)))
+        self.clock.time(now)
     }
 
     /// Our own listeners, which are never asked.

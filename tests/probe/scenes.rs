@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use rcptmapd::config::{self, BackendServer, Blind, Endpoint, Unavailable};
+use rcptmapd::map::HashKey;
+use rcptmapd::probe::cache::Cache;
 use rcptmapd::probe::hop::HopConfig;
 use rcptmapd::probe::outcome::Settings;
 use rcptmapd::probe::schedule::{Basis, Limits};
@@ -461,6 +463,7 @@ fn what_is_saved_is_there_after_a_restart() {
     first.run();
     let file = first.scheduler.save(first.now);
     let mut second = build();
+    second.run_for(first.now - first.start);
     let now = second.now;
     let summary = second.scheduler.load(&file, |key| !key.ends_with(b"@d2.example"), now);
     assert!(summary.complete && summary.damaged == 0 && summary.taken >= 8, "{summary:?}");
@@ -481,6 +484,50 @@ fn life_times_can_be_raised_for_what_is_there() {
     world.scheduler.cache().set_lives(config::Cache { absent: seconds(86_400), ..config::Cache::default() });
     assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Cache));
     world.run();
+}
+
+#[test]
+fn a_clock_that_is_set_makes_nothing_younger() {
+    let mut world = world(vec![], |_| {});
+    for by in [-86_400, 86_400, -40 * 86_400, 4_000_000_000] {
+        assert_eq!(ask(&mut world, "u4@d0.example").0, Verdict::Absent);
+        world.set_calendar(by);
+        world.run_for(seconds(3600));
+        assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe), "after {by} seconds");
+    }
+    world.set_calendar(-4_000_000_000);
+    assert_eq!(ask(&mut world, "u4@d0.example").0, Verdict::Absent);
+    // A machine that slept.
+    world.set_calendar(3600);
+    assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    world.run();
+}
+
+#[test]
+fn a_clock_that_was_set_back_before_a_restart_makes_nothing_younger() {
+    let mut first = world(vec![], |_| {});
+    assert_eq!(ask(&mut first, "u4@d0.example").0, Verdict::Absent);
+    assert_eq!(ask(&mut first, "u3@d0.example").0, Verdict::Exists);
+    let file = first.scheduler.save(first.now);
+    let mut second = world(vec![], |_| {});
+    second.set_calendar(-86_400);
+    // The next process begins with the calendar as it is.
+    let calendar = second.scheduler.clock().in_calendar(second.scheduler.epoch(second.now));
+    second.scheduler = rcptmapd::probe::schedule::Scheduler::new(
+        Cache::new(config::Cache::default(), HashKey::new()),
+        Limits::default(),
+        HashKey::new(),
+        1,
+        second.now,
+        calendar,
+    );
+    let config = second.hops[0].1.clone();
+    second.scheduler.set_hop(config, second.now);
+    second.scheduler.load(&file, |_| true, second.now);
+    second.accepted = first.accepted.clone();
+    assert_eq!(ask(&mut second, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    assert_eq!(ask(&mut second, "u3@d0.example"), (Verdict::Exists, Basis::Cache));
+    second.run();
 }
 
 #[test]

@@ -145,6 +145,8 @@ pub struct World {
     pub rtt: Duration,
     pub events: BTreeMap<(Instant, u64), Event>,
     pub sequence: u64,
+    /// How far the calendar is ahead of its beginning, without the time that has passed.
+    pub calendar_set: i64,
     pub servers: Vec<Server>,
     pub hops: Vec<(HopId, HopConfig)>,
     pub conns: HashMap<LinkId, Conn>,
@@ -171,6 +173,9 @@ pub struct World {
 /// What is known to be good, by next hop.
 pub const CANARY: [&str; 2] = ["canary@d0.example", "canary@d2.example"];
 
+/// The calendar when the world begins.
+const BEGINNING: Epoch = Epoch(1_764_230_400);
+
 pub fn mailbox(address: &str) -> Mailbox {
     let (local, domain) = address.split_once('@').expect("an address");
     Mailbox::new(local.as_bytes(), domain.as_bytes()).expect("a good address")
@@ -182,7 +187,7 @@ impl World {
         let start = Instant::now();
         let key = HashKey::with_seeds(seed, 1, 2, 3);
         let cache = Cache::new(config::Cache::default(), key.clone());
-        let scheduler = Scheduler::new(cache, Limits::default(), key, seed, start, Epoch(1_764_230_400));
+        let scheduler = Scheduler::new(cache, Limits::default(), key, seed, start, BEGINNING);
         World {
             show,
             start,
@@ -190,6 +195,7 @@ impl World {
             rtt: Duration::from_millis(50),
             events: BTreeMap::new(),
             sequence: 0,
+            calendar_set: 0,
             servers: Vec::new(),
             hops: Vec::new(),
             conns: HashMap::new(),
@@ -339,6 +345,14 @@ impl World {
         if self.show {
             println!("{:9.3} {}", (self.now - self.start).as_secs_f64(), text());
         }
+    }
+
+    /// Sets the calendar by so many seconds; the daemon looks at it.
+    pub fn set_calendar(&mut self, by: i64) {
+        self.calendar_set += by;
+        let passed = (self.now - self.start).as_secs() as i64;
+        let calendar = (i64::from(BEGINNING.0) + self.calendar_set + passed).clamp(0, i64::from(u32::MAX));
+        self.scheduler.set_clock(self.now, Epoch(calendar as u32));
     }
 
     /// Runs to the end: everything asked, everything answered, nothing left.

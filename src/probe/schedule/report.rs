@@ -7,6 +7,7 @@ use super::Scheduler;
 use crate::probe::backlist;
 use crate::probe::cache::{Cache, Epoch, Evidence, Hit, Import, Known};
 use crate::probe::classify::Finding;
+use crate::probe::clock::Clock;
 use crate::probe::hop::{CatchAll, HopStats};
 use crate::probe::store::{self, Record, Summary, Writer};
 
@@ -50,6 +51,7 @@ pub struct Loading {
     cache: Cache,
     /// What is known about next hops, as a file of its own.
     facts: Writer,
+    clock: Clock,
     epoch: Epoch,
     dead: usize,
 }
@@ -121,7 +123,8 @@ impl Scheduler {
             };
             saving.left -= 1;
             if let Some(hit) = hit {
-                let Hit { known, evidence, learnt, .. } = hit;
+                let Hit { known, evidence, .. } = hit;
+                let learnt = self.clock.in_calendar(hit.learnt);
                 saving.writer.push(&Record::Verdict { key, known, evidence, learnt });
             }
         }
@@ -133,12 +136,13 @@ impl Scheduler {
         let epoch = self.epoch(now);
         let ago = |at: Instant| {
             let passed = now.saturating_duration_since(at).as_secs();
-            Epoch(epoch.0.saturating_sub(passed.try_into().unwrap_or(u32::MAX)))
+            self.clock.in_calendar(Epoch(epoch.0.saturating_sub(passed.try_into().unwrap_or(u32::MAX))))
         };
         for hop in self.hops.iter().flatten() {
             let name = &hop.config.name;
             for (domain, fact) in hop.domains.iter().filter(|(_, fact)| fact.sure) {
-                writer.push(&Record::CatchAll { hop: name, domain, blind: fact.blind, learnt: fact.learnt });
+                let learnt = self.clock.in_calendar(fact.learnt);
+                writer.push(&Record::CatchAll { hop: name, domain, blind: fact.blind, learnt });
             }
             if let Some((refusals, at)) = hop.limit {
                 writer.push(&Record::Limit { hop: name, refusals, learnt: ago(at) });
@@ -161,18 +165,20 @@ impl Scheduler {
 
     /// For a file that is read elsewhere.
     pub fn begin_load(&self, now: Instant) -> Loading {
-        Loading { cache: self.cache.another(), facts: Writer::default(), epoch: self.epoch(now), dead: 0 }
+        let epoch = self.epoch(now);
+        Loading { cache: self.cache.another(), facts: Writer::default(), clock: self.clock, epoch, dead: 0 }
     }
 
     /// Takes over what a file holds. Next hops must have been set before; what is said of others is dropped. What was
     /// learnt since stays. It costs what was learnt since, however much comes in.
     pub fn adopt(&mut self, loaded: Loading, now: Instant) {
         self.cache.take_in(loaded.cache);
-        let epoch = self.epoch(now);
+        let (epoch, clock) = (self.epoch(now), self.clock);
+        let of_calendar = |learnt| clock.of_calendar(learnt);
         store::read(&loaded.facts.finish(), |record| match record {
             Record::Verdict { .. } => {}
             Record::CatchAll { hop, domain, blind, learnt } => {
-                let learnt = learnt.min(epoch);
+                let learnt = of_calendar(learnt).min(epoch);
                 if let Some(hop) = self.hop(hop).and_then(|id| self.hop_mut(id))
                     && hop.domains.get(domain).is_none_or(|fact| fact.learnt <= learnt)
                 {
@@ -180,13 +186,13 @@ impl Scheduler {
                 }
             }
             Record::Limit { hop, learnt, refusals } => {
-                let at = now.checked_sub(epoch.since(learnt));
+                let at = now.checked_sub(epoch.since(of_calendar(learnt)));
                 if let (Some(hop), Some(at)) = (self.hop(hop).and_then(|id| self.hop_mut(id)), at) {
                     hop.limit = hop.limit.or(Some((refusals.max(1), at)));
                 }
             }
             Record::Sender { hop, learnt, sender } => {
-                let at = now.checked_sub(epoch.since(learnt));
+                let at = now.checked_sub(epoch.since(of_calendar(learnt)));
                 if let (Some(hop), Some(at)) = (self.hop(hop).and_then(|id| self.hop_mut(id)), at) {
                     hop.sender = hop.sender.or(Some((sender as usize, at)));
                 }
@@ -221,7 +227,7 @@ impl Loading {
     /// would be. The number of lines that make no sense is [`Summary::damaged`].
     pub fn read_backlist(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Summary {
         let (mut taken, mut damaged) = (0, 0);
-        let epoch = self.epoch;
+        let epoch = self.clock.in_calendar(self.epoch);
         let entry = |entry: backlist::Entry<'_>| {
             taken += 1;
             if keep(entry.key) {
@@ -254,7 +260,7 @@ impl Loading {
 
     /// The later line of a file counts, as it was written later; a list in no order may hold an older one there.
     fn learn(&mut self, key: &[u8], known: Known, evidence: Evidence, learnt: Epoch) {
-        let done = self.cache.import(key, known, evidence, learnt, self.epoch);
+        let done = self.cache.import(key, known, evidence, self.clock.of_calendar(learnt), self.epoch);
         self.dead += usize::from(done == Import::Dead);
     }
 }
