@@ -11,7 +11,9 @@ use std::thread;
 
 use backend::{Backend, Manner, config, patient, start, wait_until};
 use common::{Daemon, Ran, Setup, ask, connect_unix, run};
-use rcptmapd::probe::cache::{Epoch, Evidence, Known};
+use rcptmapd::config::{BackendServer, Endpoint};
+use rcptmapd::probe::cache::{Epoch, Evidence, Known, ServerId};
+use rcptmapd::probe::route::server_id;
 use rcptmapd::probe::store::{Record, Writer};
 use serde_json::Value;
 
@@ -251,8 +253,8 @@ fn verdicts_outlive_the_daemon() {
     let (ran, setup) = daemon.stop_and_keep();
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     let file = std::fs::read_to_string(setup.path("state/verdicts")).expect("it was saved");
-    assert!(file.contains(" exists ") && file.contains("250 2.1.5 anna@example.org\n"), "{file}");
-    assert!(file.contains("550 5.1.1 nobody@example.org\n") && file.ends_with(" lines\n"), "{file}");
+    assert!(file.contains(" exists ") && file.contains(&said(&backend, "250 2.1.5", "anna")), "{file}");
+    assert!(file.contains(&said(&backend, "550 5.1.1", "nobody")) && file.ends_with(" lines\n"), "{file}");
     // The backend is down now, and somebody who was asked for is listed.
     backend.become_(Manner::Closes);
     let daemon = setup.file("list", "listed@example.org\nnobody@example.org\n").start();
@@ -342,15 +344,48 @@ fn who_asked_before_the_stop_is_answered_and_that_is_saved() {
     assert_eq!(replies, "19:OK anna@example.org,21:OK listed@example.org,");
     let (ran, setup) = daemon.stop_and_keep();
     let file = std::fs::read_to_string(setup.path("state/verdicts")).expect("it was saved");
-    assert!(ran.code == Some(0) && file.contains(" 250 2.1.5 anna@example.org\n"), "{file}");
+    assert!(ran.code == Some(0) && file.contains(&format!(" {}", said(&backend, "250 2.1.5", "anna"))), "{file}");
+}
+
+#[test]
+fn what_another_server_said_is_not_believed_after_a_restart() {
+    let (old, new) = (Backend::start(Manner::RefusesAll), Backend::start(Manner::Good));
+    let setup = Setup::new().file("list", "listed@example.org\n").config(&keeping(&old));
+    let daemon = setup.start();
+    assert_eq!(daemon.query("anna@example.org"), "NOTFOUND ");
+    assert_eq!(daemon.query("known-1@example.org"), "NOTFOUND ");
+    let (_, setup) = daemon.stop_and_keep();
+    let daemon = setup.config(&keeping(&new)).start();
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(daemon.query("known-1@example.org"), "OK known-1@example.org");
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    // The same server is believed what it said before.
+    let (_, setup) = daemon.stop_and_keep();
+    let asked = new.recipients.load(Ordering::SeqCst);
+    let daemon = setup.start();
+    daemon.wait_for_log("verdicts of backends, from ");
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    assert_eq!(daemon.query("anna@example.org"), "OK anna@example.org");
+    assert_eq!(new.recipients.load(Ordering::SeqCst), asked);
+}
+
+/// What a backend is known by in the file of verdicts.
+fn id(backend: &Backend) -> ServerId {
+    server_id(&BackendServer { lmtp: false, at: Endpoint::Tcp(backend.address) })
+}
+
+/// The end of the line that says what a backend said.
+fn said(backend: &Backend, reply: &str, name: &str) -> String {
+    format!("{reply} {:08x} {name}@example.org\n", id(backend).0)
 }
 
 /// A file of verdicts as the daemon writes it.
-fn verdicts_of(names: impl Iterator<Item = String>) -> Vec<u8> {
+fn verdicts_of(backend: &Backend, names: impl Iterator<Item = String>) -> Vec<u8> {
+    let by = id(backend);
     let mut writer = Writer::default();
     for key in names {
         let learnt = Epoch(u32::try_from(now()).expect("before 2106") - 60);
-        let evidence = Evidence { code: 250, status: None };
+        let evidence = Evidence { by, code: 250, status: None };
         writer.push(&Record::Verdict { key: key.as_bytes(), known: Known::Exists, evidence, learnt });
     }
     writer.finish()
@@ -362,7 +397,7 @@ fn killed_while_it_saves_it_has_the_file_of_the_last_save() {
     let mut setup = Setup::new().file("list", "listed@example.org\n").config(&keeping(&backend));
     std::fs::create_dir(setup.path("state")).expect("a folder");
     // More than a pipe holds.
-    let old = verdicts_of((0..5_000).map(|n| format!("old-{n}@example.org")));
+    let old = verdicts_of(&backend, (0..5_000).map(|n| format!("old-{n}@example.org")));
     std::fs::write(setup.path("state/verdicts"), &old).expect("written");
     for taken in [1, 100_000, old.len() - 70_000] {
         backend.become_(Manner::Good);
@@ -565,7 +600,7 @@ fn a_list_of_scam_backscatter_is_a_beginning() {
     assert_eq!(json(&command(&daemon, "cache", &["--json"])).as_array().map(Vec::len), Some(1));
     let (_, setup) = daemon.stop_and_keep();
     assert_eq!(std::fs::read_to_string(setup.path("state/verdicts.backlist")).expect("kept"), list);
-    assert!(std::fs::read(setup.path("state/verdicts")).expect("ours").starts_with(b"rcptmapd verdicts 1\n"));
+    assert!(std::fs::read(setup.path("state/verdicts")).expect("ours").starts_with(b"rcptmapd verdicts 2\n"));
 }
 
 #[test]

@@ -142,11 +142,15 @@ pub fn remember(core: &mut Core, list: &[u8]) -> Value {
     let (mut taken, mut known, mut dead, mut listed, mut foreign) = (0, 0, 0, 0, 0);
     let (mut faults, mut scratch) = (Vec::new(), Scratch::default());
     let entry = |entry: backlist::Entry<'_>| {
-        let asked = directory.if_probed(entry.key, &mut scratch, |recipient| recipient.key());
+        let asked = directory.if_probed(entry.key, &mut scratch, |recipient| {
+            // Where nobody is asked it is no use, and does no harm.
+            (recipient.key(), recipient.route.witness(None).unwrap_or_default())
+        });
         let count = match asked {
-            Some(key) => {
+            Some((key, by)) => {
                 let cache = probing.scheduler.cache();
-                match cache.import(&key, entry.known, Evidence::default(), clock.of_calendar(entry.learnt), epoch) {
+                let (evidence, learnt) = (Evidence { by, ..Evidence::default() }, clock.of_calendar(entry.learnt));
+                match cache.import(&key, entry.known, evidence, learnt, epoch) {
                     Import::Taken => &mut taken,
                     Import::Known => &mut known,
                     Import::Dead => &mut dead,

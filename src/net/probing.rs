@@ -19,11 +19,11 @@ use super::token::{GENERATION_MASK, SessionId, Subject};
 use super::upstream::Upstream;
 use super::verdicts::{VerdictFile, Wake};
 use crate::config::{Backend, Config, Tls, Unavailable};
-use crate::map::{HashKey, RelayDomain, Scratch};
-use crate::probe::cache::{Cache, Epoch};
+use crate::map::{HashKey, Scratch};
+use crate::probe::cache::{Cache, Epoch, ServerId};
 use crate::probe::hop::HopConfig;
 use crate::probe::outcome::Hangup;
-use crate::probe::route::{Ours, Route, Routes, Table};
+use crate::probe::route::{Route, Table};
 use crate::probe::schedule::{Answer, Command, Level, Limits, LinkId, Question, Scheduler, Target, Ticket};
 use crate::resolve::{Directory, Prober, Recipient};
 use crate::sys;
@@ -49,7 +49,6 @@ pub struct Probing {
     generation: u32,
     resolver: Resolver,
     tls: Client,
-    ways: Ways,
     /// What the next hops of the scheduler were made of.
     origin: Option<(Vec<Backend>, Table)>,
     sweep: Option<Sweep>,
@@ -99,7 +98,6 @@ impl Probing {
             generation: 0,
             resolver: Resolver::start(wake)?,
             tls: Client::new(),
-            ways: Ways::default(),
             origin: None,
             sweep: None,
             key: Vec::new(),
@@ -118,10 +116,17 @@ impl Probing {
             self.origin = Some((config.backends.clone(), routes.table.clone()));
             self.set_hops(config, &routes.table, now);
         }
-        self.forget_outdated(directory, now);
+        let mut scratch = Scratch::default();
+        self.scheduler.call_off(|key, hop| {
+            directory.if_probed(key, &mut scratch, |r| r.route.name().is_some_and(|name| name == hop)) == Some(true)
+        });
+        self.sweep = Some(Sweep { directory: Arc::clone(directory), from: 0, began: now });
+        self.sweep();
         self.verdicts.configure(config);
-        let (directory, mut scratch) = (Arc::clone(directory), Scratch::default());
-        let keep = move |key: &[u8]| directory.snapshot().lookup(key, &mut scratch, &mut ()).wants_probe();
+        let directory = Arc::clone(directory);
+        let keep = move |key: &[u8], by: Option<ServerId>| {
+            directory.if_probed(key, &mut scratch, |recipient| recipient.route.witness(by)).flatten()
+        };
         self.verdicts.read(&self.scheduler, Box::new(keep), now);
     }
 
@@ -152,26 +157,6 @@ impl Probing {
         self.scheduler.finish(now);
         self.obey(registry, now);
         self.verdicts.finish(&mut self.scheduler, now);
-    }
-
-    /// Drops what the cache holds about addresses that somebody else is asked for now, and begins with those that the lists
-    /// settle now.
-    fn forget_outdated(&mut self, directory: &Arc<Directory>, now: Instant) {
-        let old = std::mem::replace(&mut self.ways, Ways::new(directory));
-        let new = &self.ways;
-        // What a file brought before the first directory is kept.
-        if !old.backends.is_empty() && old != *new {
-            let mut domains: HashMap<Box<[u8]>, bool> = HashMap::new();
-            self.scheduler.cache().forget_where(|_, domain| match domains.get(domain) {
-                Some(&changed) => changed,
-                None => *domains.entry(domain.into()).or_insert_with(|| {
-                    // Nor is anything forgotten because the table could be read at last.
-                    !matches!(old.find(domain), Route::Unread) && old.find(domain) != new.find(domain)
-                }),
-            });
-        }
-        self.sweep = Some(Sweep { directory: Arc::clone(directory), from: 0, began: now });
-        self.sweep();
     }
 
     /// Goes on with the sweep that is under way.
@@ -404,27 +389,5 @@ impl Resolver {
         if self.names.send(name).is_err() {
             log::error!("the resolver's thread has ended; names of backends can't be looked up");
         }
-    }
-}
-
-/// Who was asked for which domain, by the last directory: an answer is worth nothing when somebody else is to be asked.
-#[derive(Default, PartialEq, Eq)]
-struct Ways {
-    routes: Routes,
-    backends: HashMap<Box<[u8]>, Option<Box<str>>>,
-}
-
-impl Ways {
-    fn new(directory: &Directory) -> Ways {
-        let snapshot = directory.snapshot();
-        let backend = |domain: &RelayDomain| (domain.name.clone(), snapshot.policy(domain).backend.clone());
-        Ways { routes: directory.routes().clone(), backends: snapshot.domains().iter().map(backend).collect() }
-    }
-
-    fn find(&self, domain: &[u8]) -> Route<'_> {
-        let names = std::iter::successors(Some(domain), |name| memchr::memchr(b'.', name).map(|dot| &name[dot + 1..]));
-        let below = |name: &[u8]| self.backends.get([b".", name].concat().as_slice());
-        let backend = names.into_iter().find_map(|name| self.backends.get(name).or_else(|| below(name)));
-        self.routes.find(domain, backend.map_or(Ours::No, |backend| Ours::Yes(backend.as_deref())))
     }
 }

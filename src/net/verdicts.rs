@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, reason};
-use crate::probe::cache::Cache;
+use crate::probe::cache::{Cache, ServerId};
 use crate::probe::schedule::{Loading, Saving, Scheduler};
 use crate::probe::store::{self, Summary};
 use crate::sys;
@@ -31,8 +31,8 @@ const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What wakes the loop from another thread.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
-/// Whether an address is still to be asked for: it is ours, and no list settles it.
-pub type Keep = Box<dyn FnMut(&[u8]) -> bool + Send>;
+/// Whose word it is what somebody (of another daemon: nobody) has said of an address; nobody's, if that is not to be kept.
+pub type Keep = Box<dyn FnMut(&[u8], Option<ServerId>) -> Option<ServerId> + Send>;
 
 /// The file, and the save that is under way.
 pub struct VerdictFile {
@@ -237,6 +237,9 @@ impl VerdictFile {
             self.saved_changes = scheduler.cache().changes() - learnt_meanwhile;
         }
         let Some(summary) = summary else { return };
+        if summary.other_version {
+            return log::info!("{}: it is of another version, so backends are asked again", path.display());
+        }
         log::info!(
             "{}: {entries} verdicts of backends, from {} lines; {dead} were too old",
             path.display(),
@@ -464,7 +467,7 @@ mod tests {
     }
 
     fn begin(file: &mut VerdictFile, scheduler: &Scheduler, keep: fn(&[u8]) -> bool, now: Instant) {
-        file.read(scheduler, Box::new(keep), now);
+        file.read(scheduler, Box::new(move |key, by| by.or(Some(ServerId(1))).filter(|_| keep(key))), now);
     }
 
     /// Reads it, and waits until it is in.

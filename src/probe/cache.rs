@@ -83,9 +83,16 @@ impl Known {
     }
 }
 
+/// A server of a backend, as the configuration names it: what it said is worth nothing once somebody else is to be asked.
+/// A digest, the same in every run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub u32);
+
 /// The reply behind an entry; code 0 where there is none (imported).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Evidence {
+    /// Who said it.
+    pub by: ServerId,
     /// The reply code.
     pub code: u16,
     /// The enhanced status code.
@@ -143,10 +150,35 @@ struct Slot {
     prev: u32,
     /// Used less recently.
     next: u32,
-    code: u16,
-    subject: u16,
-    detail: u16,
-    known: Known,
+    by: ServerId,
+    said: Said,
+}
+
+/// What is believed and the reply behind it: two bits, and three of the numbers below 1000 that replies are made of.
+#[derive(Clone, Copy)]
+struct Said(u32);
+
+/// In place of a status: none.
+const NO_STATUS: u32 = 1023;
+
+impl Said {
+    fn new(known: Known, evidence: Evidence) -> Said {
+        let number = |number: u16| u32::from(number).min(999);
+        let (subject, detail) =
+            evidence.status.map_or((NO_STATUS, 0), |status| (number(status.subject), number(status.detail)));
+        Said(known as u32 | number(evidence.code) << 2 | subject << 12 | detail << 22)
+    }
+
+    fn known(self) -> Known {
+        Known::ALL[(self.0 & 3) as usize]
+    }
+
+    fn evidence(self, by: ServerId) -> Evidence {
+        let number = |at: u32| (self.0 >> at & 1023) as u16;
+        let (code, subject, detail) = (number(2), number(12), number(22));
+        let status = Status { class: (code / 100) as u8, subject, detail };
+        Evidence { by, code, status: (u32::from(subject) != NO_STATUS).then_some(status) }
+    }
 }
 
 /// The cache.
@@ -272,12 +304,8 @@ impl Cache {
         };
         self.changes += 1;
         let slot = &mut self.slots[at as usize];
-        let (subject, detail) = evidence.status.map_or((0, 0), |status| (status.subject, status.detail));
-        // Without status both are NONE, which no status has: its numbers have three digits.
-        let absent = evidence.status.is_none();
-        slot.subject = if absent { u16::MAX } else { subject };
-        slot.detail = if absent { u16::MAX } else { detail };
-        (slot.learnt, slot.tried, slot.code, slot.known) = (now, Epoch::default(), evidence.code, known);
+        (slot.learnt, slot.tried, slot.by, slot.said) =
+            (now, Epoch::default(), evidence.by, Said::new(known, evidence));
         self.link_first(at);
     }
 
@@ -290,7 +318,12 @@ impl Cache {
             return Import::Dead;
         }
         match self.peek(key, now) {
-            Some(hit) if hit.learnt > learnt || hit.learnt == learnt && hit.known == known => Import::Known,
+            Some(hit)
+                if hit.evidence.by == evidence.by
+                    && (hit.learnt > learnt || hit.learnt == learnt && hit.known == known) =>
+            {
+                Import::Known
+            }
             _ => {
                 self.learn(key, known, evidence, learnt);
                 Import::Taken
@@ -402,11 +435,9 @@ impl Cache {
     }
 
     fn hit(&self, slot: &Slot, now: Epoch) -> Option<Hit> {
-        let freshness = self.freshness(slot.known, slot.learnt, slot.tried, now)?;
-        let class = (slot.code / 100) as u8;
-        let status = (slot.subject != u16::MAX).then_some(Status { class, subject: slot.subject, detail: slot.detail });
-        let evidence = Evidence { code: slot.code, status };
-        Some(Hit { known: slot.known, freshness, learnt: slot.learnt, evidence })
+        let known = slot.said.known();
+        let freshness = self.freshness(known, slot.learnt, slot.tried, now)?;
+        Some(Hit { known, freshness, learnt: slot.learnt, evidence: slot.said.evidence(slot.by) })
     }
 
     fn index(&self, key: &[u8]) -> Option<u32> {
@@ -421,10 +452,8 @@ impl Cache {
             tried: Epoch::default(),
             prev: NONE,
             next: NONE,
-            code: 0,
-            subject: u16::MAX,
-            detail: u16::MAX,
-            known: Known::Absent,
+            by: ServerId::default(),
+            said: Said::new(Known::Absent, Evidence::default()),
         };
         let at = match self.slots.get_mut(self.vacant as usize) {
             Some(vacant) => {
@@ -502,8 +531,9 @@ mod tests {
         Cache::new(lives(entries), HashKey::with_seeds(1, 2, 3, 4))
     }
 
-    const YES: Evidence = Evidence { code: 250, status: None };
-    const NO: Evidence = Evidence { code: 550, status: Some(Status { class: 5, subject: 1, detail: 1 }) };
+    const YES: Evidence = Evidence { by: ServerId(7), code: 250, status: None };
+    const NO: Evidence =
+        Evidence { by: ServerId(u32::MAX), code: 550, status: Some(Status { class: 5, subject: 1, detail: 1 }) };
     const HOUR: u32 = 3600;
     const DAY: u32 = 24 * HOUR;
 
@@ -651,6 +681,20 @@ mod tests {
         assert_eq!(cache.len(), 1);
         assert_eq!(cache.clear().len(), 1);
         assert!(cache.is_empty() && cache.iter(Epoch(0)).next().is_none());
+    }
+
+    #[test]
+    fn what_is_kept_of_a_reply_comes_back() {
+        for known in Known::ALL {
+            for (code, status) in
+                [(0, None), (250, None), (599, Some((0, 0))), (550, Some((1, 1))), (554, Some((999, 999)))]
+            {
+                let status = status.map(|(subject, detail)| Status { class: (code / 100) as u8, subject, detail });
+                let evidence = Evidence { by: ServerId(3), code, status };
+                let said = Said::new(known, evidence);
+                assert_eq!((said.known(), said.evidence(ServerId(3))), (known, evidence));
+            }
+        }
     }
 
     #[test]

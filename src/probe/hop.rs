@@ -4,11 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cache::Epoch;
+use super::cache::{Epoch, Hit, Known, ServerId};
 use super::classify::Finding;
 use super::outcome::{JobId, Settings, Start};
 use super::pace::{Allowed, Breaker, Rate};
-use super::route::NextHop;
+use super::route::{NextHop, server_id};
+use super::schedule::Target;
 use crate::config::{Backend, BackendServer, Blind, Unavailable};
 use crate::proto::smtp::{Capabilities, HostName, Mailbox, Unwritable};
 
@@ -113,6 +114,8 @@ impl HopConfig {
 pub struct Server {
     /// Where, and what it speaks.
     pub spec: BackendServer,
+    /// What it is known by in what is remembered.
+    pub id: ServerId,
     /// Whether it may be tried.
     pub breaker: Breaker,
     /// Of its addresses, the one that is used.
@@ -158,21 +161,82 @@ const CAUTION: Duration = Duration::from_secs(60);
 /// A canary that was taken vouches for refusals for so long.
 const CANARY_LIFE: Duration = Duration::from_secs(30);
 
+/// A server at one of its addresses. What is proved of one says nothing of another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Which server.
+    pub by: ServerId,
+    /// Where it was reached.
+    pub at: Target,
+}
+
+/// What is known of such a server that tells what its answers are worth.
+#[derive(Debug, Default)]
+pub struct Proofs {
+    /// The last time the canary was taken.
+    pub canary: Option<Instant>,
+    /// The canary was refused: nothing that it refuses is believed.
+    pub canary_refused: bool,
+    /// The last time it was: what had been refused until then is not believed any more.
+    pub doubted: Option<Epoch>,
+    /// The test that is under way.
+    pub canary_job: Option<JobId>,
+    /// By domain, whether every address of it is taken.
+    pub domains: HashMap<Box<[u8]>, CatchAll>,
+    /// The tests that are under way, by domain.
+    pub domain_jobs: HashMap<Box<[u8]>, JobId>,
+}
+
 /// The result of an accept-all test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CatchAll {
     /// A made-up address was taken.
     pub blind: bool,
-    /// The server gave an answer at all; if not, it is asked again soon.
+    /// The server gave an answer at all.
     pub sure: bool,
-    /// When.
+    /// When it did; else when it was first asked.
     pub learnt: Epoch,
+    /// When it was last asked. Without an answer it is asked again soon, and what it said before stands.
+    pub tried: Epoch,
 }
 
-/// Results of accept-all tests that are kept of one next hop.
+/// Results of accept-all tests that are kept of one server.
 pub const MAX_DOMAINS: usize = 10_000;
+/// Servers and addresses of one next hop about which something is known.
+const MAX_PLACES: usize = 64;
 /// A test without a result is made again after so long.
 const RETEST: Duration = Duration::from_secs(600);
+
+impl Proofs {
+    /// Whether every address of the domain is taken, if that is known; it holds for `life`.
+    fn is_blind(&self, domain: &[u8], life: Duration, now: Epoch) -> Option<bool> {
+        let fact = self.domains.get(domain)?;
+        let holds = fact.sure && now.since(fact.learnt) < life || now.since(fact.tried) < life.min(RETEST);
+        holds.then_some(fact.blind)
+    }
+
+    /// Keeps the result of an accept-all test (`None`: no answer), and tells what holds now.
+    pub fn learn_domain(&mut self, domain: &[u8], blind: Option<bool>, now: Epoch) -> CatchAll {
+        let before = self.domains.get(domain).copied();
+        let fact = match (blind, before) {
+            (None, Some(before)) => CatchAll { tried: now, ..before },
+            _ => CatchAll { blind: blind == Some(true), sure: blind.is_some(), learnt: now, tried: now },
+        };
+        if before.is_none() && self.domains.len() >= MAX_DOMAINS {
+            // The oldest tenth makes room.
+            let mut ages: Vec<Epoch> = self.domains.values().map(|fact| fact.learnt).collect();
+            let (_, &mut oldest, _) = ages.select_nth_unstable(MAX_DOMAINS / 10);
+            self.domains.retain(|_, fact| fact.learnt > oldest);
+        }
+        self.domains.insert(domain.into(), fact);
+        fact
+    }
+
+    /// Whether a test is under way.
+    fn is_busy(&self) -> bool {
+        self.canary_job.is_some() || !self.domain_jobs.is_empty()
+    }
+}
 
 /// A next hop.
 #[derive(Debug)]
@@ -209,16 +273,8 @@ pub struct Hop {
     pub tls_failed: Lesson<()>,
     /// A session broke.
     pub broke: Lesson<()>,
-    /// The last time the canary was taken.
-    pub canary: Option<Instant>,
-    /// The canary was refused: nothing that it refuses is believed.
-    pub canary_refused: bool,
-    /// The test that is under way.
-    pub canary_job: Option<JobId>,
-    /// By domain, whether every address of it is taken.
-    pub domains: HashMap<Box<[u8]>, CatchAll>,
-    /// The tests that are under way, by domain.
-    pub domain_jobs: HashMap<Box<[u8]>, JobId>,
+    /// What the answers of its servers are worth.
+    pub places: HashMap<Place, Proofs>,
     /// The last alarm that was logged, and when.
     pub alarm: Lesson<Box<str>>,
     /// The last thing that went wrong.
@@ -233,7 +289,7 @@ impl Hop {
     /// A next hop of which nothing is known.
     pub fn new(config: HopConfig) -> Hop {
         Hop {
-            servers: servers(&config.servers),
+            servers: servers(&config.servers, Vec::new()),
             rate: Rate::new(config.probes_per_second),
             config,
             links: Vec::new(),
@@ -249,11 +305,7 @@ impl Hop {
             sender: None,
             tls_failed: None,
             broke: None,
-            canary: None,
-            canary_refused: false,
-            canary_job: None,
-            domains: HashMap::new(),
-            domain_jobs: HashMap::new(),
+            places: HashMap::new(),
             alarm: None,
             last_error: None,
             down: false,
@@ -264,20 +316,63 @@ impl Hop {
     /// Another configuration of the same next hop. What was learnt stays where it still applies.
     pub fn reconfigure(&mut self, config: HopConfig) {
         if config.servers != self.config.servers {
-            self.servers = servers(&config.servers);
+            self.servers = servers(&config.servers, std::mem::take(&mut self.servers));
             (self.capabilities, self.limit, self.limit_sign, self.tls_failed) = (None, None, None, None);
             (self.crowd, self.pace) = (None, None);
+            let servers = &self.servers;
+            self.places.retain(|place, _| servers.iter().any(|server| server.id == place.by));
         }
         if config.dialogue.senders != self.config.dialogue.senders {
             self.sender = None;
         }
         if config.known_good != self.config.known_good {
-            (self.canary, self.canary_refused) = (None, false);
+            self.places.values_mut().for_each(|proofs| (proofs.canary, proofs.canary_refused) = (None, false));
         }
         if config.probes_per_second != self.config.probes_per_second {
             self.rate = Rate::new(config.probes_per_second);
         }
         self.config = config;
+    }
+
+    /// Whether this is one of its servers.
+    pub fn has(&self, by: ServerId) -> bool {
+        self.servers.iter().any(|server| server.id == by)
+    }
+
+    /// Whether what is remembered of an address counts for it: who said it is one of its servers, and nothing that was
+    /// proved since speaks against it.
+    pub fn stands_by(&self, key: &[u8], hit: &Hit) -> bool {
+        let by = hit.evidence.by;
+        let mut proofs = self.places.iter().filter(|(place, _)| place.by == by).map(|(_, proofs)| proofs);
+        self.has(by)
+            && match hit.known {
+                Known::Exists => true,
+                Known::Blind => {
+                    let domain = memchr::memrchr(b'@', key).map_or(&b""[..], |at| &key[at + 1..]);
+                    let differs = |fact: &CatchAll| fact.sure && !fact.blind && fact.learnt > hit.learnt;
+                    self.config.blind == Blind::Exists
+                        && !proofs.any(|proofs| proofs.domains.get(domain).is_some_and(differs))
+                }
+                Known::Absent | Known::AbsentShort => {
+                    !proofs.any(|p| p.canary_refused || p.doubted.is_some_and(|until| hit.learnt <= until))
+                }
+            }
+    }
+
+    /// What is known of a server of its own, for adding to it.
+    pub fn proofs(&mut self, place: &Place) -> Option<&mut Proofs> {
+        if !self.has(place.by) {
+            return None;
+        }
+        if !self.places.contains_key(place) {
+            if self.places.len() >= MAX_PLACES {
+                let oldest = self.places.iter().filter(|(_, proofs)| !proofs.is_busy() && proofs.doubted.is_none());
+                let oldest = oldest.min_by_key(|(_, proofs)| proofs.canary).map(|(place, _)| place.clone());
+                self.places.remove(&oldest?);
+            }
+            self.places.insert(place.clone(), Proofs::default());
+        }
+        self.places.get_mut(place)
     }
 
     /// Questions and tests in its queues.
@@ -367,38 +462,41 @@ impl Hop {
         is_news
     }
 
-    /// Whether every address of the domain is taken, if that is known or not to be tested.
-    pub fn is_blind(&self, domain: &[u8], now: Epoch) -> Option<bool> {
+    /// Whether every address of the domain is taken there, if that is known or not to be tested.
+    pub fn is_blind(&self, place: &Place, domain: &[u8], now: Epoch) -> Option<bool> {
         let Some(life) = self.config.catch_all_test else { return Some(false) };
-        let fact = self.domains.get(domain)?;
-        let life = if fact.sure { life } else { life.min(RETEST) };
-        (now.since(fact.learnt) < life).then_some(fact.blind)
+        self.places.get(place)?.is_blind(domain, life, now)
     }
 
-    /// Keeps the result of an accept-all test.
-    pub fn learn_domain(&mut self, domain: &[u8], fact: CatchAll) {
-        if self.domains.len() >= MAX_DOMAINS && !self.domains.contains_key(domain) {
-            // The oldest tenth makes room.
-            let mut ages: Vec<Epoch> = self.domains.values().map(|fact| fact.learnt).collect();
-            let (_, &mut oldest, _) = ages.select_nth_unstable(MAX_DOMAINS / 10);
-            self.domains.retain(|_, fact| fact.learnt > oldest);
-        }
-        self.domains.insert(domain.into(), fact);
+    /// The domains of which one of its servers takes every address.
+    pub fn blind_domains(&self, now: Epoch) -> Vec<Box<[u8]>> {
+        let Some(life) = self.config.catch_all_test else { return Vec::new() };
+        let blind = self.places.values().flat_map(|proofs| {
+            proofs.domains.keys().filter(move |domain| proofs.is_blind(domain, life, now) == Some(true))
+        });
+        let blind: std::collections::BTreeSet<_> = blind.collect();
+        blind.into_iter().cloned().collect()
     }
 
-    /// Whether its refusals are believed: there is no canary, or it was taken just now.
-    pub fn is_believed(&self, now: Instant) -> bool {
-        self.config.known_good.is_none() || self.canary.is_some_and(|at| now < at + CANARY_LIFE)
+    /// Whether refusals of that server are believed: there is no canary, or it took it just now.
+    pub fn is_believed(&self, place: &Place, now: Instant) -> bool {
+        let taken = self.places.get(place).and_then(|proofs| proofs.canary);
+        self.config.known_good.is_none() || taken.is_some_and(|at| now < at + CANARY_LIFE)
     }
 }
 
-fn servers(hop: &NextHop) -> Vec<Server> {
-    let server = |spec: &BackendServer| Server {
-        spec: spec.clone(),
-        breaker: Breaker::default(),
-        address: 0,
-        failed_addresses: 0,
-        broken: 0,
+/// The servers of a next hop; those that were there before are as they were.
+fn servers(hop: &NextHop, mut before: Vec<Server>) -> Vec<Server> {
+    let server = |spec: &BackendServer| match before.iter().position(|server| server.spec == *spec) {
+        Some(at) => before.swap_remove(at),
+        None => Server {
+            spec: spec.clone(),
+            id: server_id(spec),
+            breaker: Breaker::default(),
+            address: 0,
+            failed_addresses: 0,
+            broken: 0,
+        },
     };
     hop.servers().iter().map(server).collect()
 }
@@ -486,8 +584,29 @@ mod tests {
         hop.limit = None;
         assert_eq!(hop.learn_limit(20, now, now + day), None);
         assert_eq!(hop.start(0, now + day).refusals, None);
-        assert!(!hop.is_believed(now));
-        hop.canary = Some(now);
-        assert!(hop.is_believed(now) && !hop.is_believed(now + CANARY_LIFE));
+        let at = |address: &str| Target::Tcp(address.parse().expect("an address"));
+        let place = Place { by: hop.servers[0].id, at: at("192.0.2.1:25") };
+        let other = Place { at: at("192.0.2.2:25"), ..place.clone() };
+        assert!(!hop.is_believed(&place, now));
+        hop.proofs(&place).expect("its own").canary = Some(now);
+        assert!(hop.is_believed(&place, now) && !hop.is_believed(&place, now + CANARY_LIFE));
+        assert!(!hop.is_believed(&other, now), "one says nothing of the other");
+        assert!(hop.proofs(&Place { by: ServerId(0), ..other }).is_none());
+    }
+
+    #[test]
+    fn a_sure_result_stands_until_there_is_another() {
+        let mut proofs = Proofs::default();
+        let (day, hour) = (Duration::from_secs(86_400), 3600);
+        let mut learn = |blind, at| {
+            proofs.learn_domain(b"x", blind, Epoch(at));
+            let later = |seconds| proofs.is_blind(b"x", day, Epoch(at + seconds));
+            [later(0), later(599), later(600), later(86_399), later(86_400)]
+        };
+        let (yes, no) = (Some(true), Some(false));
+        assert_eq!(learn(None, 0), [no, no, None, None, None]);
+        assert_eq!(learn(yes, hour), [yes, yes, yes, yes, None]);
+        assert_eq!(learn(None, 30 * hour), [yes, yes, None, None, None]);
+        assert_eq!(learn(no, 31 * hour), [no, no, no, no, None]);
     }
 }

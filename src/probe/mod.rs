@@ -41,8 +41,8 @@
 //!            handle_tls_established(link, now)
 //!            handle_close(link, &Hangup, now)    end of file, refused, reset, TLS failure
 //! resolver   handle_resolved(name, result, life, now)   addresses in the order in which they are to be tried; NAME_LIFE
-//! a reload   set_hop for each next hop, retain_hops, set_own, cache().set_lives; cache().forget for addresses that a list
-//!            gained or lost, cache().forget_where for domains that are no longer ours or have another next hop
+//! a reload   set_hop for each next hop, retain_hops, set_own, cache().set_lives; call_off for domains that have another
+//!            next hop. What is remembered bears the mark of the server that said it, and counts only where that is asked
 //! calendar_is_due(now)  set_clock(now, epoch)     the calendar's clock may have been set, or the machine have slept
 //! saving     begin_save(), save_some(...)        pieces to a thread: written beside, fsync, rename
 //! the end    finish(now)                         QUIT everywhere; then poll until is_idle() or out of patience

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::cache::ServerId;
 use crate::address;
 use crate::config::{BackendServer, Endpoint};
 use crate::source::error_mailer;
@@ -34,10 +35,21 @@ impl NextHop {
         (!servers.is_empty()).then_some(NextHop(servers))
     }
 
+    /// What its servers are known by in what is remembered.
+    pub fn ids(&self) -> impl Iterator<Item = ServerId> {
+        self.0.iter().map(server_id)
+    }
+
     /// The servers.
     pub fn servers(&self) -> &[BackendServer] {
         &self.0
     }
+}
+
+/// FNV-1a of what it is called: against mistakes, not against malice.
+pub fn server_id(server: &BackendServer) -> ServerId {
+    let name = format!("{} {}", if server.lmtp { "lmtp" } else { "smtp" }, server.at);
+    ServerId(name.bytes().fold(0x811c_9dc5, |sum, b| (sum ^ u32::from(b)).wrapping_mul(0x0100_0193)))
 }
 
 impl fmt::Display for NextHop {
@@ -333,6 +345,20 @@ pub enum Route<'a> {
 }
 
 impl Route<'_> {
+    /// The next hop that is asked.
+    pub fn hop(&self) -> Option<&NextHop> {
+        match self {
+            Route::Backend(_, hop) | Route::Hop(hop) => Some(hop),
+            _ => None,
+        }
+    }
+
+    /// Under whose name something is remembered of a recipient that is asked for here, of which `by` is said to have said
+    /// it; what comes from elsewhere counts as said by the first server. `None`: it is not, somebody else has to be asked.
+    pub fn witness(&self, by: Option<ServerId>) -> Option<ServerId> {
+        self.hop()?.ids().find(|id| by.is_none_or(|by| by == *id))
+    }
+
     /// The name of the next hop that is asked.
     pub fn name(&self) -> Option<String> {
         match self {

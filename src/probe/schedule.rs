@@ -13,7 +13,8 @@
 //! 5. Otherwise it is a job in the next hop's queue. Sessions take jobs when they are ready for a group; a session is
 //!    opened when those that stand, or are being opened, can't take what waits.
 //! 6. Its answer may need a proof: "exists" that a made-up address of the domain is refused, "absent" that `known_good`
-//!    is taken. Then it is held until the proof's own job is answered; one such job serves all that wait for it.
+//!    is taken, both by the server that gave the answer. Then it is held until the proof's own job is answered; one such
+//!    job serves all that wait for it. Where another server answers that, they are asked again.
 //! 7. The answer goes into the cache if it is believed, and to every ticket. Each ticket gets exactly one answer, at its
 //!    deadline at the latest; a job whose tickets are gone goes on in the background, and its answer is kept.
 //!
@@ -36,10 +37,10 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::cache::{Cache, Epoch, Evidence, Freshness, Hit, Known};
+use super::cache::{Cache, Epoch, Evidence, Freshness, Hit, Known, ServerId};
 use super::classify::{Cause, Finding, Judgement, Stage};
 use super::clock::Clock;
-use super::hop::{Hop, HopConfig};
+use super::hop::{Hop, HopConfig, Place};
 use super::machine::Machine;
 use super::outcome::JobId;
 use super::pace::Random;
@@ -88,7 +89,7 @@ pub struct LinkId {
 }
 
 /// Where to connect to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// TCP.
     Tcp(SocketAddr),
@@ -209,6 +210,7 @@ struct Waiter {
 struct Held {
     job: JobId,
     finding: Finding,
+    place: Place,
 }
 
 #[derive(Debug)]
@@ -216,11 +218,13 @@ enum Kind {
     Question,
     /// A made-up address of the domain.
     CatchAll {
+        place: Place,
         domain: Box<[u8]>,
         held: Vec<Held>,
     },
     /// The address that is known to be good.
     Canary {
+        place: Place,
         held: Vec<Held>,
     },
 }
@@ -244,6 +248,7 @@ struct Link {
     /// Index in the hop's servers; past the end when they were replaced.
     server: usize,
     begun: Instant,
+    place: Place,
     trial: bool,
     answered: bool,
     machine: Machine,
@@ -267,8 +272,8 @@ enum Wake {
 
 /// How a question ends.
 enum Conclusion {
-    /// Believed; and what goes into the cache.
-    Verdict(Verdict, Option<Known>),
+    /// Believed; what goes into the cache, and who said so.
+    Verdict(Verdict, Option<Known>, ServerId),
     /// The next hop was asked, and it proves nothing.
     Unknown,
     /// The next hop could not be asked.
@@ -369,9 +374,8 @@ impl Scheduler {
     pub fn set_hop(&mut self, config: HopConfig, now: Instant) -> HopId {
         if let Some(id) = self.hop(&config.name) {
             if let Some(hop) = self.hop_mut(id) {
-                let replaced = hop.config.servers != config.servers;
                 hop.reconfigure(config);
-                self.retire_links(id, replaced);
+                self.retire_links(id);
                 self.work(id, now);
             }
             return id;
@@ -385,6 +389,25 @@ impl Scheduler {
     /// The next hop of that name.
     pub fn hop(&self, name: &str) -> Option<HopId> {
         self.hop_ids.get(name).copied()
+    }
+
+    /// Whoever waits for the answer of a next hop that is not the one to be asked any more is told "unknown". What the old
+    /// one says is still taken in, under its own name.
+    pub fn call_off(&mut self, mut is_asked_at: impl FnMut(&[u8], &str) -> bool) {
+        let mut left = Vec::new();
+        for (_, job) in &mut self.jobs {
+            let hop = self.hops.get(job.hop.0 as usize).and_then(Option::as_ref);
+            if !job.waiters.is_empty() && !hop.is_some_and(|hop| is_asked_at(&job.key, &hop.config.name)) {
+                left.append(&mut job.waiters);
+            }
+        }
+        for Waiter { ticket, deadline, .. } in left {
+            self.tickets.remove(&ticket);
+            self.wakes.remove(&(deadline, Wake::Ticket(ticket)));
+            let finding = Some(failure(Cause::Unconfigured));
+            let answer = Answer { verdict: Verdict::Unknown, basis: Basis::Nothing, hit: None, finding };
+            self.commands.push_back(Command::Deliver(ticket, answer));
+        }
     }
 
     /// Drops the next hops that `keep` does not choose; whoever waits for them is told "unknown".
@@ -423,7 +446,8 @@ impl Scheduler {
         self.cancel(ticket);
         let epoch = self.epoch(now);
         let hit = self.cache.find(question.key, epoch);
-        if let Some(hit) = hit.filter(|hit| hit.freshness != Freshness::Stale) {
+        let counts = |hit: &Hit| self.hop_ref(question.hop).is_some_and(|hop| hop.stands_by(question.key, hit));
+        if let Some(hit) = hit.filter(|hit| hit.freshness != Freshness::Stale && counts(hit)) {
             self.stats.hits += 1;
             if hit.freshness == Freshness::Due {
                 self.refresh(question, now);
@@ -432,12 +456,12 @@ impl Scheduler {
         }
         self.stats.misses += 1;
         let Some(hop) = self.hop_ref(question.hop) else {
-            return Some(self.fallback(question.key, &failure(Cause::Unconfigured), None, now));
+            return Some(self.fallback((question.hop, question.key), &failure(Cause::Unconfigured), None, now));
         };
         let unavailable = question.unavailable.unwrap_or(hop.config.unavailable);
         if let Some(&id) = self.by_key.get(&*joined(question.hop, question.key)) {
             if self.tickets.len() >= self.limits.tickets {
-                return Some(self.fallback(question.key, &failure(Cause::Full), None, now));
+                return Some(self.fallback((question.hop, question.key), &failure(Cause::Full), None, now));
             }
             self.stats.joined += 1;
             self.join(id, Waiter { ticket, deadline, unavailable }, now);
@@ -446,14 +470,14 @@ impl Scheduler {
         }
         if hop.is_hopeless(now) {
             let finding = hop.last_error.clone().unwrap_or_else(|| failure(Cause::Down));
-            return Some(self.fallback(question.key, &finding, Some(unavailable), now));
+            return Some(self.fallback((question.hop, question.key), &finding, Some(unavailable), now));
         }
         if hop.urgent.len() + hop.waiting.len() >= self.limits.queue || self.tickets.len() >= self.limits.tickets {
-            return Some(self.fallback(question.key, &failure(Cause::Full), None, now));
+            return Some(self.fallback((question.hop, question.key), &failure(Cause::Full), None, now));
         }
         let id = match self.add_job(question) {
             Ok(id) => id,
-            Err(finding) => return Some(self.fallback(question.key, &finding, None, now)),
+            Err(finding) => return Some(self.fallback((question.hop, question.key), &finding, None, now)),
         };
         if let Some(hop) = self.hop_mut(question.hop) {
             hop.waiting.push_back(id);
@@ -573,15 +597,24 @@ impl Scheduler {
     fn overdue(&mut self, ticket: Ticket, now: Instant) {
         let Some(&id) = self.tickets.get(&ticket) else { return };
         self.cancel(ticket);
-        let Some(key) = self.job(id).map(|job| job.key.clone()) else { return };
-        let answer = self.fallback(&key, &failure(Cause::Deadline), None, now);
+        let Some((hop, key)) = self.job(id).map(|job| (job.hop, job.key.clone())) else { return };
+        let answer = self.fallback((hop, &key), &failure(Cause::Deadline), None, now);
         self.commands.push_back(Command::Deliver(ticket, answer));
     }
 
     /// What can be said without the next hop.
-    fn fallback(&mut self, key: &[u8], why: &Arc<Finding>, policy: Option<Unavailable>, now: Instant) -> Answer {
+    fn fallback(
+        &mut self,
+        (hop, key): (HopId, &[u8]),
+        why: &Arc<Finding>,
+        policy: Option<Unavailable>,
+        now: Instant,
+    ) -> Answer {
         let finding = Some(why.clone());
-        let hit = self.cache.peek(key, self.epoch(now)).filter(|hit| hit.known.verdict() == Verdict::Exists);
+        let counts = |hit: &Hit| {
+            hit.known.verdict() == Verdict::Exists && self.hop_ref(hop).is_some_and(|hop| hop.stands_by(key, hit))
+        };
+        let hit = self.cache.peek(key, self.epoch(now)).filter(counts);
         let (verdict, basis) = match (hit, policy) {
             (Some(_), _) => {
                 self.stats.stale += 1;
@@ -600,11 +633,11 @@ impl Scheduler {
         self.by_key.remove(&joined(job.hop, &job.key));
         let epoch = self.epoch(now);
         let verdict = match conclusion {
-            Conclusion::Verdict(verdict, known) => {
+            Conclusion::Verdict(verdict, known, by) => {
                 if let Some(known) = known {
                     let evidence = match finding.cause {
-                        Cause::Reply { code, status, .. } => Evidence { code, status },
-                        _ => Evidence::default(),
+                        Cause::Reply { code, status, .. } => Evidence { by, code, status },
+                        _ => Evidence { by, ..Evidence::default() },
                     };
                     self.cache.learn(&job.key, known, evidence, epoch);
                 }
@@ -629,7 +662,7 @@ impl Scheduler {
                 Some(verdict) => Answer { verdict, basis: Basis::Probe, hit: None, finding: Some(finding.clone()) },
                 None => {
                     let policy = matches!(conclusion, Conclusion::Unavailable).then_some(waiter.unavailable);
-                    self.fallback(&job.key, finding, policy, now)
+                    self.fallback((job.hop, &job.key), finding, policy, now)
                 }
             };
             self.commands.push_back(Command::Deliver(waiter.ticket, answer));

@@ -1,24 +1,25 @@
 //! What the caches know, as a file: written and read here as bytes, on disk elsewhere (write, fsync, rename).
 //!
 //! ```text
-//! rcptmapd verdicts 1
-//! 5d2f9a01 exists 1764230400 250 2.1.5 anna@example.org
-//! 0c11e2b7 absent 1764230410 550 5.1.1 nobody@example.org
-//! 77a0be12 catch-all 1764230000 no example.org hub
+//! rcptmapd verdicts 2
+//! 5d2f9a01 exists 1764230400 250 2.1.5 4be05d11 anna@example.org
+//! 0c11e2b7 absent 1764230410 550 5.1.1 4be05d11 nobody@example.org
+//! 77a0be12 catch-all 1764230000 no example.org 4be05d11 192.0.2.1:25
 //! 3b90d1aa limit 1764230000 10 hub
 //! 91be0c3d sender 1764230000 1 hub
 //! # end 5 lines
 //! ```
 //!
 //! Every line begins with a checksum of the rest of it, so a damaged or cut-off file loses lines, never truth: a lost
-//! line means that somebody is asked about again. Addresses are folded and hold no control bytes; they and the names of
+//! line means that somebody is asked about again. What is said of an address bears the mark of the server that said it
+//! ([`ServerId`]). A file of another version is not read: it is as if there were none. Addresses are folded and hold no control bytes; they and the names of
 //! next hops may hold blanks, hence they stand last.
 
-use super::cache::{Epoch, Evidence, Known};
+use super::cache::{Epoch, Evidence, Known, ServerId};
 use crate::proto::smtp::Status;
 
 /// The first line.
-const HEAD: &str = "rcptmapd verdicts 1";
+const HEAD: &str = "rcptmapd verdicts 2";
 /// Longest line that is read.
 const MAX_LINE: usize = 1024;
 
@@ -36,10 +37,12 @@ pub enum Record<'a> {
         /// When it was learnt.
         learnt: Epoch,
     },
-    /// Whether a next hop takes every address of a domain.
+    /// Whether a server takes every address of a domain.
     CatchAll {
-        /// The next hop's name.
-        hop: &'a str,
+        /// The server.
+        by: ServerId,
+        /// Where it was reached.
+        at: &'a str,
         /// The domain.
         domain: &'a [u8],
         /// It does.
@@ -76,6 +79,8 @@ pub struct Summary {
     pub damaged: usize,
     /// The file is whole: its last line says so.
     pub complete: bool,
+    /// It is of another version, and was not read.
+    pub other_version: bool,
 }
 
 /// FNV-1a: against damage, not against malice.
@@ -101,13 +106,13 @@ impl Writer {
     pub fn push(&mut self, record: &Record<'_>) {
         self.line.clear();
         let (head, tail): (String, &[u8]) = match *record {
-            Record::Verdict { key, known, evidence: Evidence { code, status }, learnt } => {
+            Record::Verdict { key, known, evidence: Evidence { by, code, status }, learnt } => {
                 let status = status.map_or("-".into(), |status| status.to_string());
-                (format!("{} {} {code} {status} ", known.name(), learnt.0), key)
+                (format!("{} {} {code} {status} {:08x} ", known.name(), learnt.0, by.0), key)
             }
-            Record::CatchAll { hop, domain, blind, learnt } => {
-                let answer = if blind { "yes" } else { "no" };
-                (format!("catch-all {} {answer} {} ", learnt.0, String::from_utf8_lossy(domain)), hop.as_bytes())
+            Record::CatchAll { by, at, domain, blind, learnt } => {
+                let (answer, domain) = (if blind { "yes" } else { "no" }, String::from_utf8_lossy(domain));
+                (format!("catch-all {} {answer} {domain} {:08x} ", learnt.0, by.0), at.as_bytes())
             }
             Record::Limit { hop, refusals, learnt } => (format!("limit {} {refusals} ", learnt.0), hop.as_bytes()),
             Record::Sender { hop, sender, learnt } => (format!("sender {} {sender} ", learnt.0), hop.as_bytes()),
@@ -144,6 +149,9 @@ pub fn is_one(bytes: &[u8]) -> bool {
 pub fn read(bytes: &[u8], mut take: impl FnMut(Record<'_>)) -> Summary {
     let mut summary = Summary::default();
     let mut lines = bytes.split(|&b| b == b'\n');
+    if is_one(bytes) && !bytes.starts_with(HEAD.as_bytes()) && bytes.contains(&b'\n') {
+        return Summary { complete: true, other_version: true, ..summary };
+    }
     if lines.next() != Some(HEAD.as_bytes()) {
         summary.damaged = usize::from(!bytes.is_empty());
         return summary;
@@ -184,12 +192,13 @@ fn parse(line: &[u8]) -> Option<Record<'_>> {
         "catch-all" => {
             let (answer, rest) = word(rest)?;
             let (domain, rest) = word(rest)?;
+            let (by, at) = server(rest)?;
             let blind = match answer {
                 "yes" => true,
                 "no" => false,
                 _ => return None,
             };
-            Some(Record::CatchAll { hop: name(rest)?, domain: domain.as_bytes(), blind, learnt })
+            Some(Record::CatchAll { by, at: name(at)?, domain: domain.as_bytes(), blind, learnt })
         }
         "limit" | "sender" => {
             let (number, rest) = word(rest)?;
@@ -202,15 +211,22 @@ fn parse(line: &[u8]) -> Option<Record<'_>> {
         _ => {
             let known = Known::ALL.into_iter().find(|known| known.name() == kind)?;
             let (code, rest) = word(rest)?;
-            let (status, key) = word(rest)?;
+            let (status, rest) = word(rest)?;
+            let (by, key) = server(rest)?;
             let code: u16 = code.parse().ok()?;
             let status: Option<Status> = if status == "-" { None } else { Some(status.parse().ok()?) };
             let fits = status.is_none_or(|status| u16::from(status.class) == code / 100);
             let is_address = memchr::memrchr(b'@', key).is_some_and(|at| at > 0 && at + 1 < key.len());
-            let evidence = Evidence { code, status };
+            let evidence = Evidence { by, code, status };
             (fits && is_address).then_some(Record::Verdict { key, known, evidence, learnt })
         }
     }
+}
+
+/// The mark of a server, and what follows its blank.
+fn server(line: &[u8]) -> Option<(ServerId, &[u8])> {
+    let (mark, rest) = word(line)?;
+    Some((ServerId(u32::from_str_radix(mark, 16).ok()?), rest))
 }
 
 /// The first word, and what follows its blank.
@@ -231,17 +247,17 @@ mod tests {
             Record::Verdict {
                 key: b"anna@example.org",
                 known: Known::Exists,
-                evidence: Evidence { code: 250, status: None },
+                evidence: Evidence { by: ServerId(0xabc), code: 250, status: None },
                 learnt: Epoch(1_764_230_400),
             },
             Record::Verdict {
                 key: "j\u{fc}rgen b@x".as_bytes(),
                 known: Known::AbsentShort,
-                evidence: Evidence { code: 550, status },
+                evidence: Evidence { by: ServerId(u32::MAX), code: 550, status },
                 learnt: Epoch(1),
             },
             Record::Verdict { key: b"\xfc@x", known: Known::Blind, evidence: Evidence::default(), learnt: Epoch(2) },
-            Record::CatchAll { hop: "smtp:[a]:25, [b]:25", domain: b"x", blind: true, learnt: Epoch(3) },
+            Record::CatchAll { by: ServerId(9), at: "/run/a b", domain: b"x", blind: true, learnt: Epoch(3) },
             Record::Limit { hop: "hub", refusals: 10, learnt: Epoch(4) },
             Record::Sender { hop: "hub", sender: 1, learnt: Epoch(5) },
         ]
@@ -262,10 +278,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let bytes = write(&sample());
-        assert_eq!(count(&bytes), (Summary { taken: 6, damaged: 0, complete: true }, 6));
+        assert_eq!(count(&bytes), (Summary { taken: 6, damaged: 0, complete: true, other_version: false }, 6));
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        assert!(text.starts_with("rcptmapd verdicts 1\n") && text.ends_with("\n# end 6 lines\n"), "{text}");
-        assert!(text.contains(" exists 1764230400 250 - anna@example.org\n"), "{text}");
+        assert!(text.starts_with("rcptmapd verdicts 2\n") && text.ends_with("\n# end 6 lines\n"), "{text}");
+        assert!(text.contains(" exists 1764230400 250 - 00000abc anna@example.org\n"), "{text}");
     }
 
     #[test]
@@ -274,7 +290,7 @@ mod tests {
             |key| Record::Verdict { key, known: Known::Exists, evidence: Evidence::default(), learnt: Epoch(0) };
         let bytes =
             write(&[verdict(b"a\nb@x"), verdict(b"a@"), verdict(b"ab"), verdict(&[b'a'; 2000]), verdict(b"a@x")]);
-        assert_eq!(read(&bytes, |_| {}), Summary { taken: 1, damaged: 0, complete: true });
+        assert_eq!(read(&bytes, |_| {}), Summary { taken: 1, damaged: 0, complete: true, other_version: false });
     }
 
     #[test]
@@ -290,8 +306,19 @@ mod tests {
             let (summary, good) = count(&bad);
             assert_eq!(good, summary.taken, "damaged at {at}");
         }
-        assert_eq!(read(b"something else\n", |_| {}), Summary { taken: 0, damaged: 1, complete: false });
+        assert_eq!(
+            read(b"something else\n", |_| {}),
+            Summary { taken: 0, damaged: 1, complete: false, other_version: false }
+        );
         assert_eq!(read(b"", |_| {}), Summary::default());
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_as_good_as_none() {
+        for file in ["rcptmapd verdicts 1\n5d2f9a01 exists 1764230400 250 2.1.5 a@b\n", "rcptmapd verdicts 99\n"] {
+            let summary = read(file.as_bytes(), |_| panic!("it was read"));
+            assert!(summary.other_version && summary.complete && summary.damaged == 0, "{summary:?}");
+        }
     }
 
     proptest! {

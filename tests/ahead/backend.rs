@@ -19,6 +19,8 @@ pub enum Manner {
     Good,
     /// Takes everybody.
     TakesAll,
+    /// Refuses everybody: a directory that is empty.
+    RefusesAll,
     /// Says nothing, not even a banner.
     Silent,
     /// Closes at once.
@@ -146,6 +148,7 @@ fn converse(
             ("RCPT", Manner::Greylists) => b"450 4.7.1 greylisted\r\n",
             ("RCPT", Manner::Policy) => b"550 5.7.1 relaying denied\r\n",
             ("RCPT", Manner::TakesAll) => b"250 2.1.5 ok\r\n",
+            ("RCPT", Manner::RefusesAll) => b"550 5.1.1 no such user\r\n",
             ("RCPT", Manner::SilentAtRcpt | Manner::OutOfStep) => b"",
             ("RCPT", Manner::Closes | Manner::ClosesAtRcpt) => return Ok(()),
             ("RCPT", Manner::Drips) => {

@@ -73,12 +73,28 @@ const DOMAINS: &[&str] = &[
     "[192.0.2.1]",
 ];
 
-const ODD_DOMAINS: &[&str] =
-    &["", ".", "long-enough-a..example", ".long-enough-a.example", "a example", "long-enough-a.example..", "\u{ad}", "a\u{ff20}b", "\u{3002}"];
+const ODD_DOMAINS: &[&str] = &[
+    "",
+    ".",
+    "long-enough-a..example",
+    ".long-enough-a.example",
+    "a example",
+    "long-enough-a.example..",
+    "\u{ad}",
+    "a\u{ff20}b",
+    "\u{3002}",
+];
 
 /// Folded names for domain groups.
-const OURS: &[&str] =
-    &["long-enough-a.example", "b.example", "d.long-enough-a.example", "x.d.long-enough-a.example", "xn--bcher-kva.example", "example", "[192.0.2.1]"];
+const OURS: &[&str] = &[
+    "long-enough-a.example",
+    "b.example",
+    "d.long-enough-a.example",
+    "x.d.long-enough-a.example",
+    "xn--bcher-kva.example",
+    "example",
+    "[192.0.2.1]",
+];
 
 const ALWAYS: &[&[&str]] = &[&[], &["abuse"], &["abuse", "x"]];
 

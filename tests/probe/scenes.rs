@@ -1,5 +1,6 @@
 //! The scheduler in situations with a known end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcptmapd::config::{self, BackendServer, Blind, Endpoint, Unavailable};
@@ -7,6 +8,7 @@ use rcptmapd::map::HashKey;
 use rcptmapd::probe::cache::Cache;
 use rcptmapd::probe::hop::HopConfig;
 use rcptmapd::probe::outcome::Settings;
+use rcptmapd::probe::route::NextHop;
 use rcptmapd::probe::schedule::{Basis, Limits};
 use rcptmapd::verdict::Verdict;
 
@@ -301,6 +303,160 @@ fn refusals_are_not_believed_while_the_canary_is_refused() {
     world.run();
 }
 
+/// A next hop of two servers; sessions don't stay.
+fn two_servers(first: Vec<(Duration, Manner)>, second: Vec<(Duration, Manner)>, change: fn(&mut HopConfig)) -> World {
+    let mut world = World::new(7, std::env::var_os("SHOW").is_some());
+    let servers = vec![world.server(first, true), world.server(second, true)];
+    world.pools.push(servers.clone());
+    let mut config = world.config(servers);
+    config.dialogue = Arc::new(Settings { idle: seconds(0), ..(*config.dialogue).clone() });
+    change(&mut config);
+    world.add_hop(config);
+    world
+}
+
+/// Asks and waits for a second.
+fn ask_now(world: &mut World, key: &str) -> (Verdict, Basis) {
+    let number = world.put(0, key, PATIENCE, None);
+    world.run_for(seconds(1));
+    answer(world, number)
+}
+
+#[test]
+fn the_canary_of_one_server_vouches_for_no_other() {
+    let first = vec![(seconds(10), Manner::Good), (LONG, Manner::NoConnection)];
+    let mut world = two_servers(first, vec![(LONG, Manner::RefuseAll)], |config| {
+        config.known_good = Some(mailbox(CANARY[0]));
+    });
+    world.run_for(seconds(8));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    world.run_for(seconds(2));
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    // What the first one said counts: it took its canary.
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Cache));
+    world.run();
+}
+
+#[test]
+fn a_reload_to_another_server_needs_another_canary() {
+    let mut world = two_servers(vec![], vec![(LONG, Manner::RefuseAll)], |config| {
+        config.known_good = Some(mailbox(CANARY[0]));
+        config.servers = NextHop::new(config.servers.servers()[..1].to_vec()).expect("one");
+    });
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    world.use_servers(0, &[1]);
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    world.run();
+}
+
+#[test]
+fn what_was_refused_is_asked_again_once_the_canary_is_refused() {
+    let manners = vec![(seconds(5), Manner::Good), (seconds(50), Manner::RefuseAll), (LONG, Manner::Good)];
+    let mut world = two_servers(manners, vec![], |config| {
+        config.known_good = Some(mailbox(CANARY[0]));
+        config.servers = NextHop::new(config.servers.servers()[..1].to_vec()).expect("one");
+    });
+    world.run_for(seconds(3));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    world.run_for(seconds(2));
+    // Its canary was taken just now: that can't be known yet.
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Absent, Basis::Probe));
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Absent, Basis::Cache));
+    world.run_for(seconds(30));
+    assert_eq!(ask_now(&mut world, "u6@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    let file = world.scheduler.save(world.now);
+    assert!(!String::from_utf8_lossy(&file).contains(" absent"), "what is not believed is not kept");
+    world.run_for(seconds(20));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Exists, Basis::Probe));
+    assert_eq!(ask_now(&mut world, "u7@d0.example"), (Verdict::Absent, Basis::Probe));
+    assert_eq!(ask_now(&mut world, "u7@d0.example"), (Verdict::Absent, Basis::Cache));
+    world.run();
+}
+
+#[test]
+fn a_canary_that_is_to_come_later_is_no_refusal() {
+    let manners = vec![(seconds(5), Manner::Good), (LONG, Manner::Greylist)];
+    let mut world = two_servers(manners, vec![], |config| config.known_good = Some(mailbox(CANARY[0])));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    world.run_for(seconds(60));
+    world.greylisted.insert("u5@d0.example".into());
+    assert_eq!(ask_now(&mut world, "u5@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Cache));
+    world.run();
+}
+
+#[test]
+fn what_a_server_says_that_is_none_any_more_counts_for_nothing() {
+    let mut world = two_servers(vec![(LONG, Manner::Slow)], vec![], |config| {
+        config.servers = NextHop::new(config.servers.servers()[..1].to_vec()).expect("one");
+    });
+    world.servers[0].users = 1;
+    // Until the first one has nothing to say but the answer.
+    let number = world.put(0, "u3@d0.example", PATIENCE, None);
+    while world.rcpt_times.is_empty() {
+        world.run_for(Duration::from_millis(10));
+    }
+    world.use_servers(0, &[1]);
+    world.run_for(seconds(10));
+    assert_eq!(answer(&world, number), (Verdict::Exists, Basis::Probe));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    world.use_servers(0, &[0]);
+    world.run_for(seconds(10));
+    assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Exists, Basis::Probe));
+    world.run();
+}
+
+#[test]
+fn who_takes_everything_is_not_whom_the_other_server_proves() {
+    let first = vec![(seconds(10), Manner::Good), (LONG, Manner::NoConnection)];
+    let mut world = two_servers(first, vec![(LONG, Manner::AcceptAll)], |config| {
+        config.catch_all_test = Some(seconds(86_400));
+        config.blind = Blind::Tempfail;
+    });
+    world.run_for(seconds(8));
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Exists, Basis::Probe));
+    world.run_for(seconds(2));
+    assert_eq!(ask_now(&mut world, "u7@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    world.run();
+}
+
+#[test]
+fn that_everything_is_taken_holds_until_something_is_refused() {
+    let manners = vec![(seconds(10), Manner::AcceptAll), (seconds(60), Manner::Greylist), (LONG, Manner::Good)];
+    let mut world = two_servers(manners, vec![], |config| {
+        config.catch_all_test = Some(seconds(10));
+        config.blind = Blind::Tempfail;
+    });
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    world.run_for(seconds(30));
+    world.greylisted.insert("u3@d0.example".into());
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    world.run_for(seconds(60));
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Exists, Basis::Probe));
+    world.run();
+}
+
+#[test]
+fn what_was_taken_by_who_takes_everything_is_asked_again_when_that_changes() {
+    let manners = vec![(seconds(30), Manner::AcceptAll), (LONG, Manner::Good)];
+    let mut world = two_servers(manners, vec![], |config| config.catch_all_test = Some(seconds(20)));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Exists, Basis::Probe));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Exists, Basis::Cache));
+    world.hops[0].1.blind = Blind::Tempfail;
+    world.happen(Event::Reload(0));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Unknown, Basis::Nothing));
+    world.hops[0].1.blind = Blind::Exists;
+    world.happen(Event::Reload(0));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Exists, Basis::Cache));
+    world.run_for(seconds(30));
+    assert_eq!(ask_now(&mut world, "u3@d0.example"), (Verdict::Exists, Basis::Probe));
+    assert_eq!(ask_now(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
+    world.run();
+}
+
 #[test]
 fn a_tarpit_teaches_how_many_refusals_are_free() {
     let mut world = world(vec![(LONG, Manner::Tarpit)], |_| {});
@@ -465,12 +621,12 @@ fn what_is_saved_is_there_after_a_restart() {
     let mut second = build();
     second.run_for(first.now - first.start);
     let now = second.now;
-    let summary = second.scheduler.load(&file, |key| !key.ends_with(b"@d2.example"), now);
+    let summary = second.scheduler.load(&file, |key, by| by.filter(|_| !key.ends_with(b"@d2.example")), now);
     assert!(summary.complete && summary.damaged == 0 && summary.taken >= 8, "{summary:?}");
     let status = second.scheduler.status(now).next().expect("one");
     assert_eq!((status.limit, status.blind.len()), (Some(2), 1));
-    second.accepted.insert("u3@d0.example".into());
-    second.refused.insert("u1@d1.example".into());
+    second.accepted = first.accepted;
+    second.refused = first.refused;
     assert_eq!(ask(&mut second, "u3@d0.example"), (Verdict::Exists, Basis::Cache));
     assert_eq!(ask(&mut second, "u1@d1.example"), (Verdict::Absent, Basis::Cache));
     second.run();
@@ -481,7 +637,8 @@ fn life_times_can_be_raised_for_what_is_there() {
     let mut world = world(vec![(seconds(60), Manner::Good), (LONG, Manner::NoConnection)], |_| {});
     assert_eq!(ask(&mut world, "u4@d0.example").0, Verdict::Absent);
     world.run_for(seconds(3600));
-    world.scheduler.cache().set_lives(config::Cache { absent: seconds(86_400), ..config::Cache::default() });
+    world.lives.absent = seconds(86_400);
+    world.scheduler.cache().set_lives(world.lives.clone());
     assert_eq!(ask(&mut world, "u4@d0.example"), (Verdict::Absent, Basis::Cache));
     world.run();
 }
@@ -523,8 +680,8 @@ fn a_clock_that_was_set_back_before_a_restart_makes_nothing_younger() {
     );
     let config = second.hops[0].1.clone();
     second.scheduler.set_hop(config, second.now);
-    second.scheduler.load(&file, |_| true, second.now);
-    second.accepted = first.accepted.clone();
+    second.scheduler.load(&file, |_, by| by, second.now);
+    second.accepted = first.accepted;
     assert_eq!(ask(&mut second, "u4@d0.example"), (Verdict::Absent, Basis::Probe));
     assert_eq!(ask(&mut second, "u3@d0.example"), (Verdict::Exists, Basis::Cache));
     second.run();

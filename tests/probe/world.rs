@@ -92,6 +92,8 @@ pub fn manner(random: &mut Random) -> Manner {
 
 pub struct Server {
     pub hop: usize,
+    /// Its users: those whose number is this, by three.
+    pub users: u32,
     /// Until when, what.
     pub manners: Vec<(Instant, Manner)>,
     pub pipelining: bool,
@@ -153,25 +155,44 @@ pub struct World {
     pub scheduler: Scheduler,
     pub asked: Vec<Asked>,
     pub left_to_ask: u32,
-    pub refused: HashSet<String>,
-    pub accepted: HashSet<String>,
+    /// Which server last refused whom for good, and when; and who took whom.
+    pub refused: HashMap<(String, usize), Instant>,
+    pub accepted: HashSet<(String, usize)>,
     pub greylisted: HashSet<String>,
-    pub canary: HashMap<usize, Instant>,
+    /// When which server took its canary.
+    pub canary: HashMap<usize, Vec<Instant>>,
     pub rcpt_times: HashMap<usize, Vec<Instant>>,
     /// Connections begun.
     pub sessions: u32,
     /// Of these, told that there are too many.
     pub turned_away: u32,
+    /// Servers that a next hop may have.
+    pub pools: Vec<Vec<BackendServer>>,
     /// What was logged.
     pub log: Vec<String>,
-    /// Next hops all of whose servers take everything, always.
+    /// Servers that take everything, always.
     pub blind: HashSet<usize>,
+    /// How long answers are kept.
+    pub lives: config::Cache,
+    /// Whether refusals have needed a canary from the beginning, by next hop.
+    pub canary_since: [bool; 2],
+    /// Whether the accept-all test was never switched off.
+    pub always_tested: bool,
     /// How answers came about.
     pub seen: HashSet<String>,
 }
 
 /// What is known to be good, by next hop.
 pub const CANARY: [&str; 2] = ["canary@d0.example", "canary@d2.example"];
+
+/// Which of the world's servers this is.
+fn number_of(spec: &BackendServer) -> usize {
+    match &spec.at {
+        Endpoint::Tcp(addr) => usize::from(addr.port() - 1000),
+        Endpoint::Host(_, port) => usize::from(port - 1000),
+        other => panic!("{other}"),
+    }
+}
 
 /// The calendar when the world begins.
 const BEGINNING: Epoch = Epoch(1_764_230_400);
@@ -204,10 +225,14 @@ impl World {
             left_to_ask: 0,
             sessions: 0,
             turned_away: 0,
+            pools: Vec::new(),
             log: Vec::new(),
             blind: HashSet::new(),
+            lives: config::Cache::default(),
+            canary_since: [true; 2],
+            always_tested: true,
             seen: HashSet::new(),
-            refused: HashSet::new(),
+            refused: HashMap::new(),
             accepted: HashSet::new(),
             greylisted: HashSet::new(),
             canary: HashMap::new(),
@@ -227,7 +252,8 @@ impl World {
             entries: 1 + world.random.below(50) as usize,
             ..config::Cache::default()
         };
-        world.scheduler.cache().set_lives(lives);
+        world.scheduler.cache().set_lives(lives.clone());
+        world.lives = lives;
         world.scheduler.set_limits(Limits {
             queue: 1 + world.random.below(40) as usize,
             background: 1 + world.random.below(10) as usize,
@@ -250,7 +276,7 @@ impl World {
     pub fn server(&mut self, manners: Vec<(Duration, Manner)>, pipelining: bool) -> BackendServer {
         let number = self.servers.len() as u16;
         let manners = manners.into_iter().map(|(until, manner)| (self.start + until, manner)).collect();
-        self.servers.push(Server { hop: self.hops.len(), manners, pipelining, terse: false });
+        self.servers.push(Server { hop: self.hops.len(), users: 0, manners, pipelining, terse: false });
         BackendServer { lmtp: false, at: Endpoint::Tcp(([192, 0, 2, 1], 1000 + number).into()) }
     }
 
@@ -288,21 +314,26 @@ impl World {
 
     pub fn add_random_hop(&mut self, at: usize) {
         let mut specs = Vec::new();
-        let blind = self.chance(20);
-        for _ in 0..1 + self.random.below(2) {
+        for _ in 0..1 + self.random.below(3) {
             let mut until = Duration::ZERO;
             let mut manners = Vec::new();
             for _ in 0..1 + self.random.below(4) {
                 until += Duration::from_millis(self.random.below(20_000));
                 manners.push((until, manner(&mut self.random)));
             }
+            let blind = self.chance(20);
             if blind {
                 manners = vec![(Duration::from_secs(1_000_000), Manner::AcceptAll)];
             }
             let pipelining = !self.chance(3);
             let mut spec = self.server(manners, pipelining);
             let terse = self.chance(6);
-            self.servers.last_mut().expect("just added").terse = terse;
+            let number = self.servers.len() - 1;
+            self.servers[number].terse = terse;
+            self.servers[number].users = self.random.below(2) as u32;
+            if blind {
+                self.blind.insert(number);
+            }
             spec.lmtp = self.chance(5);
             if self.chance(4) {
                 let number = self.servers.len() as u16 - 1;
@@ -310,10 +341,8 @@ impl World {
             }
             specs.push(spec);
         }
-        if blind {
-            self.blind.insert(at);
-        }
-        let standard = self.config(specs);
+        let standard = self.config(specs.clone());
+        self.pools.push(specs);
         let two = vec![None, Some(mailbox("probe@gw.example"))];
         let dialogue = Settings {
             greeting: if self.chance(4) { Greeting::Helo } else { Greeting::Ehlo },
@@ -427,6 +456,9 @@ impl World {
                 self.scheduler.handle_resolved(&name, found, Duration::from_secs(20), now);
             }
             Event::Reload(hop) => {
+                if self.left_to_ask > 0 {
+                    self.change_by_chance(hop);
+                }
                 let config = self.hops[hop].1.clone();
                 self.scheduler.set_hop(config, now);
             }
@@ -437,6 +469,34 @@ impl World {
     /// Connections that the server has.
     fn open_at(&self, server: usize) -> usize {
         self.conns.values().filter(|conn| conn.server == server && !conn.over).count()
+    }
+
+    /// Another configuration: these of the servers that the next hop may have.
+    pub fn use_servers(&mut self, hop: usize, which: &[usize]) {
+        let servers = which.iter().map(|&at| self.pools[hop][at].clone()).collect();
+        self.hops[hop].1.servers = NextHop::new(servers).expect("some servers");
+        let config = self.hops[hop].1.clone();
+        self.scheduler.set_hop(config, self.now);
+    }
+
+    /// Other servers, or other rules.
+    fn change_by_chance(&mut self, hop: usize) {
+        let Some(pool) = self.pools.get(hop).cloned() else { return };
+        if self.chance(2) {
+            let first = self.random.below(pool.len() as u64) as usize;
+            let most = 1 + self.random.below(pool.len() as u64) as usize;
+            let servers = pool.iter().cycle().skip(first).take(most).cloned().collect();
+            self.hops[hop].1.servers = NextHop::new(servers).expect("some servers");
+        }
+        if self.chance(4) {
+            let (good, config) = (mailbox(CANARY[hop]), &mut self.hops[hop].1);
+            self.canary_since[hop] &= config.known_good.is_some();
+            config.known_good = if config.known_good.is_some() { None } else { Some(good) };
+        }
+        if self.chance(4) {
+            let blind = &mut self.hops[hop].1.blind;
+            *blind = if *blind == Blind::Exists { Blind::Tempfail } else { Blind::Exists };
+        }
     }
 
     /// Puts a question; returns its number.
@@ -488,8 +548,12 @@ impl World {
         if self.chance(15) {
             self.cancel(number);
         }
-        if self.chance(60) {
+        if self.chance(30) {
             self.at(Duration::from_millis(500), Event::Reload(hop));
+        }
+        if self.chance(60) {
+            let by = self.random.below(200_000) as i64 - 100_000;
+            self.set_calendar(by);
         }
         self.left_to_ask -= 1;
         if self.left_to_ask > 0 {
@@ -617,7 +681,8 @@ impl World {
     pub fn rcpt(&mut self, link: LinkId, at: u8, hop: usize, key: &str) {
         let conn = self.conns.get_mut(&link).expect("a live connection");
         let number = key.strip_prefix('u').and_then(|rest| rest.split_once('@')?.0.parse::<u32>().ok());
-        let exists = key == CANARY[hop] || number.is_some_and(|n| n % 3 == 0);
+        let server = conn.server;
+        let exists = key == CANARY[hop] || number.is_some_and(|n| n % 3 == self.servers[server].users);
         let reply = match conn.manner {
             Manner::AcceptAll => "250 2.1.5 ok",
             Manner::RefuseAll => "550 5.1.1 who is that",
@@ -635,11 +700,11 @@ impl World {
         let refused = reply.starts_with("55") && !reply.contains("5.7.1");
         conn.refusals += u32::from(refused);
         if refused {
-            self.refused.insert(key.to_owned());
+            self.refused.insert((key.to_owned(), server), self.now);
         } else if reply.starts_with('2') {
-            self.accepted.insert(key.to_owned());
+            self.accepted.insert((key.to_owned(), server));
             if key == CANARY[hop] {
-                self.canary.insert(hop, self.now);
+                self.canary.entry(server).or_default().push(self.now);
             }
         }
         self.reply(link, at, reply);
@@ -727,19 +792,33 @@ impl World {
         assert!(!asked.cancelled, "{} is answered although nobody waits", asked.key);
         assert!(self.now <= asked.deadline, "{} is answered {:?} late", asked.key, self.now - asked.deadline);
         let config = &self.hops[asked.hop].1;
+        let servers: Vec<usize> = config.servers.servers().iter().map(number_of).collect();
+        let of = |server| (asked.key.clone(), server);
         match (answer.verdict, answer.basis) {
             (Verdict::Absent, Basis::Probe | Basis::Cache) => {
-                assert!(self.refused.contains(&asked.key), "{} was never refused", asked.key);
-                if config.known_good.is_some() && answer.basis == Basis::Probe {
-                    let vouched =
-                        self.canary.get(&asked.hop).is_some_and(|at| self.now < *at + Duration::from_secs(45));
-                    assert!(vouched, "{} was refused by a next hop that refuses its canary", asked.key);
+                let life = self.lives.absent + Duration::from_secs(30);
+                let by = servers.iter().filter_map(|&server| Some((server, *self.refused.get(&of(server))?)));
+                let by: Vec<(usize, Instant)> = by.filter(|(_, at)| self.now < *at + life).collect();
+                assert!(!by.is_empty(), "{} was not refused by a server of this next hop lately", asked.key);
+                let vouched = |(server, at): &(usize, Instant)| {
+                    let taken = self.canary.get(server).into_iter().flatten();
+                    taken
+                        .into_iter()
+                        .any(|taken| *taken < *at + Duration::from_secs(45) && *at < *taken + Duration::from_secs(45))
+                };
+                if config.known_good.is_some() && self.canary_since[asked.hop] {
+                    assert!(by.iter().any(vouched), "{} was refused by a server that refuses its canary", asked.key);
                 }
+                let status = self.scheduler.status(self.now).find(|status| status.name == config.name);
+                let is_doubted = servers.len() == 1 && status.is_some_and(|status| status.canary_refused);
+                assert!(!is_doubted, "{} is absent while the canary is refused", asked.key);
             }
             (Verdict::Exists, Basis::Probe | Basis::Cache | Basis::Stale) => {
-                let proved = config.catch_all_test.is_none() || config.blind == Blind::Exists;
-                assert!(proved || !self.blind.contains(&asked.hop), "{} exists where everything does", asked.key);
-                assert!(self.accepted.contains(&asked.key), "{} was never accepted", asked.key);
+                // Without a test, or where it does not matter, one that takes everything is believed.
+                let believes = config.catch_all_test.is_none() || config.blind == Blind::Exists || !self.always_tested;
+                let is_proof =
+                    |server: &usize| self.accepted.contains(&of(*server)) && (believes || !self.blind.contains(server));
+                assert!(servers.iter().any(is_proof), "{} was not taken by a server of this next hop", asked.key);
             }
             (Verdict::Exists, Basis::Unavailable) => assert_eq!(asked.unavailable, Unavailable::Accept),
             (Verdict::Unknown, Basis::Unavailable) => assert_eq!(asked.unavailable, Unavailable::Tempfail),

@@ -1,15 +1,29 @@
 //! What people and files are told: the state of each next hop, and all that should outlive the process.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Scheduler;
+use super::{HopId, Scheduler, Target};
 use crate::probe::backlist;
-use crate::probe::cache::{Cache, Epoch, Evidence, Hit, Import, Known};
+use crate::probe::cache::{Cache, Epoch, Evidence, Hit, Import, Known, ServerId};
 use crate::probe::classify::Finding;
 use crate::probe::clock::Clock;
-use crate::probe::hop::{CatchAll, HopStats};
+use crate::probe::hop::{HopStats, Place};
 use crate::probe::store::{self, Record, Summary, Writer};
+use crate::verdict::Verdict;
+
+/// Where a server was reached, in the file.
+fn text_of(at: &Target) -> String {
+    match at {
+        Target::Tcp(at) => at.to_string(),
+        Target::Unix(path) => path.to_string_lossy().into_owned(),
+    }
+}
+
+fn target_of(text: &str) -> Option<Target> {
+    if text.starts_with('/') { Some(Target::Unix(text.into())) } else { text.parse().ok().map(Target::Tcp) }
+}
 
 /// The state of a next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +55,8 @@ pub struct HopStatus {
 /// A file that is being made, piece by piece.
 pub struct Saving {
     writer: Writer,
+    /// Refusals of these servers up to then are not believed.
+    doubted: HashMap<ServerId, Epoch>,
     /// Entries that may still be met.
     left: usize,
     is_done: bool,
@@ -67,8 +83,8 @@ impl Scheduler {
             sessions: hop.links.len(),
             queued: hop.queued(),
             background: hop.background.len(),
-            blind: hop.domains.keys().filter(|d| hop.is_blind(d, epoch) == Some(true)).cloned().collect(),
-            canary_refused: hop.canary_refused,
+            blind: hop.blind_domains(epoch),
+            canary_refused: hop.places.values().any(|proofs| proofs.canary_refused),
             limit: hop.start(0, now).refusals,
             last_error: hop.last_error.clone(),
             stats: hop.stats,
@@ -103,7 +119,17 @@ impl Scheduler {
     /// Begins such a file; there is one at a time.
     pub fn begin_save(&mut self) -> Saving {
         self.cache.begin_walk();
-        Saving { writer: Writer::default(), left: self.cache.len().saturating_mul(2), is_done: false }
+        let doubted = self.hops.iter().flatten().flat_map(|hop| &hop.places).filter_map(|(place, proofs)| {
+            let until = if proofs.canary_refused { Some(Epoch(u32::MAX)) } else { proofs.doubted };
+            Some((place.by, until?))
+        });
+        let mut until: HashMap<ServerId, Epoch> = HashMap::new();
+        doubted.for_each(|(by, doubted)| {
+            let until = until.entry(by).or_default();
+            *until = doubted.max(*until);
+        });
+        let left = self.cache.len().saturating_mul(2);
+        Saving { writer: Writer::default(), doubted: until, left, is_done: false }
     }
 
     /// The next piece of it, made of so many entries at most; `None`: there is nothing more. Life goes on between two
@@ -124,6 +150,10 @@ impl Scheduler {
             saving.left -= 1;
             if let Some(hit) = hit {
                 let Hit { known, evidence, .. } = hit;
+                let is_doubted = saving.doubted.get(&evidence.by).is_some_and(|until| hit.learnt <= *until);
+                if is_doubted && known.verdict() == Verdict::Absent {
+                    continue;
+                }
                 let learnt = self.clock.in_calendar(hit.learnt);
                 saving.writer.push(&Record::Verdict { key, known, evidence, learnt });
             }
@@ -140,9 +170,12 @@ impl Scheduler {
         };
         for hop in self.hops.iter().flatten() {
             let name = &hop.config.name;
-            for (domain, fact) in hop.domains.iter().filter(|(_, fact)| fact.sure) {
-                let learnt = self.clock.in_calendar(fact.learnt);
-                writer.push(&Record::CatchAll { hop: name, domain, blind: fact.blind, learnt });
+            for (place, proofs) in &hop.places {
+                let at = text_of(&place.at);
+                for (domain, fact) in proofs.domains.iter().filter(|(_, fact)| fact.sure) {
+                    let (blind, learnt) = (fact.blind, self.clock.in_calendar(fact.learnt));
+                    writer.push(&Record::CatchAll { by: place.by, at: &at, domain, blind, learnt });
+                }
             }
             if let Some((refusals, at)) = hop.limit {
                 writer.push(&Record::Limit { hop: name, refusals, learnt: ago(at) });
@@ -155,10 +188,10 @@ impl Scheduler {
 
     /// Drops what next hops are known to take: all of a domain, or of every one.
     pub fn forget_facts(&mut self, domain: Option<&[u8]>) {
-        for hop in self.hops.iter_mut().flatten() {
+        for proofs in self.hops.iter_mut().flatten().flat_map(|hop| hop.places.values_mut()) {
             match domain {
-                Some(domain) => drop(hop.domains.remove(domain)),
-                None => hop.domains.clear(),
+                Some(domain) => drop(proofs.domains.remove(domain)),
+                None => proofs.domains.clear(),
             }
         }
     }
@@ -174,15 +207,24 @@ impl Scheduler {
     pub fn adopt(&mut self, loaded: Loading, now: Instant) {
         self.cache.take_in(loaded.cache);
         let (epoch, clock) = (self.epoch(now), self.clock);
+        let mut by_server: HashMap<ServerId, Vec<HopId>> = HashMap::new();
+        for (at, hop) in self.hops.iter().enumerate() {
+            for server in hop.iter().flat_map(|hop| &hop.servers) {
+                by_server.entry(server.id).or_default().push(HopId(at as u32));
+            }
+        }
         let of_calendar = |learnt| clock.of_calendar(learnt);
         store::read(&loaded.facts.finish(), |record| match record {
             Record::Verdict { .. } => {}
-            Record::CatchAll { hop, domain, blind, learnt } => {
-                let learnt = of_calendar(learnt).min(epoch);
-                if let Some(hop) = self.hop(hop).and_then(|id| self.hop_mut(id))
-                    && hop.domains.get(domain).is_none_or(|fact| fact.learnt <= learnt)
-                {
-                    hop.learn_domain(domain, CatchAll { blind, sure: true, learnt });
+            Record::CatchAll { by, at, domain, blind, learnt } => {
+                let Some(at) = target_of(at) else { return };
+                let (place, learnt) = (Place { by, at }, of_calendar(learnt).min(epoch));
+                for &hop in by_server.get(&by).into_iter().flatten() {
+                    if let Some(proofs) = self.hop_mut(hop).and_then(|hop| hop.proofs(&place))
+                        && proofs.domains.get(domain).is_none_or(|fact| fact.learnt <= learnt)
+                    {
+                        proofs.learn_domain(domain, Some(blind), learnt);
+                    }
                 }
             }
             Record::Limit { hop, learnt, refusals } => {
@@ -201,7 +243,12 @@ impl Scheduler {
     }
 
     /// Reads a saved file and takes it over at once.
-    pub fn load(&mut self, bytes: &[u8], keep: impl FnMut(&[u8]) -> bool, now: Instant) -> Summary {
+    pub fn load(
+        &mut self,
+        bytes: &[u8],
+        keep: impl FnMut(&[u8], Option<ServerId>) -> Option<ServerId>,
+        now: Instant,
+    ) -> Summary {
         let mut loading = self.begin_load(now);
         let summary = loading.read(bytes, keep);
         self.adopt(loading, now);
@@ -210,12 +257,13 @@ impl Scheduler {
 }
 
 impl Loading {
-    /// Reads a saved file. Addresses that `keep` does not choose are dropped: those that are not ours any more, or that
-    /// lists settle; and those that can't serve any more.
-    pub fn read(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Summary {
+    /// Reads a saved file. `keep` is asked of every address and who has spoken about it, and tells whose word it is to be:
+    /// nobody's where the address is not ours any more, where lists settle it or where somebody else is asked. What can't
+    /// serve any more is dropped, too.
+    pub fn read(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8], Option<ServerId>) -> Option<ServerId>) -> Summary {
         store::read(bytes, |record| match record {
             Record::Verdict { key, known, evidence, learnt } => {
-                if keep(key) {
+                if keep(key, Some(evidence.by)).is_some() {
                     self.learn(key, known, evidence, learnt);
                 }
             }
@@ -225,17 +273,21 @@ impl Loading {
 
     /// Reads a list of scam-backscatter's. What it holds for good or bad is believed as long as an answer of a backend
     /// would be. The number of lines that make no sense is [`Summary::damaged`].
-    pub fn read_backlist(&mut self, bytes: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Summary {
+    pub fn read_backlist(
+        &mut self,
+        bytes: &[u8],
+        mut keep: impl FnMut(&[u8], Option<ServerId>) -> Option<ServerId>,
+    ) -> Summary {
         let (mut taken, mut damaged) = (0, 0);
         let epoch = self.clock.in_calendar(self.epoch);
         let entry = |entry: backlist::Entry<'_>| {
             taken += 1;
-            if keep(entry.key) {
-                self.learn(entry.key, entry.known, Evidence::default(), entry.learnt);
+            if let Some(by) = keep(entry.key, None) {
+                self.learn(entry.key, entry.known, Evidence { by, ..Evidence::default() }, entry.learnt);
             }
         };
         backlist::read(bytes, epoch, entry, |_, _| damaged += 1);
-        Summary { taken, damaged, complete: true }
+        Summary { taken, damaged, complete: true, other_version: false }
     }
 
     /// Addresses of which something is known.

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Command, HopId, Kind, Level, Link, LinkId, MAX_BROKEN, MAX_ROUNDS, Scheduler, Target, Wake};
+use super::{Command, Hop, HopId, Kind, Level, Link, LinkId, MAX_BROKEN, MAX_ROUNDS, Scheduler, Target, Wake};
 use crate::config::{Endpoint, Tls};
 use crate::probe::classify::{Cause, Finding, Stage};
+use crate::probe::hop::Place;
 use crate::probe::machine::Machine;
 use crate::probe::outcome::{Closed, End, Hangup, JobId, Outcome};
 use crate::probe::pace::Allowed;
@@ -20,6 +21,15 @@ const RETRY_NAME: Duration = Duration::from_secs(30);
 const ALARM_AGAIN: Duration = Duration::from_secs(3600);
 /// Never wake up more often than this for one session, whatever its machine says.
 const TICK: Duration = Duration::from_millis(1);
+
+/// Of the tests that wait, so many are looked at for a session.
+const TESTS_LOOKED_AT: usize = 64;
+
+/// Whether it can be asked something now; `group`: most questions under way at once.
+fn is_free(machine: &Machine, group: usize) -> bool {
+    let pending = machine.pending();
+    machine.is_ready() && (pending == 0 || machine.pipelines() && pending < group)
+}
 
 impl Scheduler {
     /// The connection stands.
@@ -82,13 +92,15 @@ impl Scheduler {
     }
 
     /// Lets the sessions of a next hop end when they are done, because its configuration changed.
-    pub(super) fn retire_links(&mut self, id: HopId, replaced: bool) {
-        for slot in self.slots(id) {
+    /// What a server says that is not one of its own any more counts for nothing.
+    pub(super) fn retire_links(&mut self, id: HopId) {
+        let slots = self.slots(id);
+        let hop = self.hops.get(id.0 as usize).and_then(Option::as_ref);
+        for slot in slots {
             let Some(link) = self.links.get_mut(slot as usize) else { continue };
             link.machine.finish();
-            if replaced {
-                link.server = usize::MAX;
-            }
+            let place = |hop: &Hop| hop.servers.iter().position(|server| server.id == link.place.by);
+            link.server = hop.and_then(place).unwrap_or(usize::MAX);
         }
     }
 
@@ -159,17 +171,19 @@ impl Scheduler {
     fn feed(&mut self, id: HopId, now: Instant) -> bool {
         let mut progress = false;
         while let Some(hop) = self.hop_ref(id).filter(|hop| hop.queued() > 0 && hop.rate.next(now) <= now) {
-            let urgent = !hop.urgent.is_empty();
-            let ready = hop.links.iter().copied().find(|&slot| {
-                self.links.get(slot as usize).is_some_and(|link| {
-                    let pending = link.machine.pending();
-                    let free = pending == 0 || link.machine.pipelines() && pending < hop.group();
-                    let takes = if urgent { link.machine.takes_tests() } else { link.machine.room() > 0 };
-                    link.machine.is_ready() && free && takes
-                })
-            });
-            let Some(slot) = ready else { break };
-            let Some(job) = self.next_job(id) else { break };
+            let found = match self.test_for_session(hop) {
+                Some((slot, at)) => self.hop_mut(id).and_then(|hop| hop.urgent.remove(at)).map(|job| (slot, job)),
+                None => {
+                    let ready = |&slot: &u32| {
+                        self.links
+                            .get(slot as usize)
+                            .is_some_and(|l| is_free(&l.machine, hop.group()) && l.machine.room() > 0)
+                    };
+                    let slot = hop.links.iter().copied().find(ready);
+                    slot.and_then(|slot| Some((slot, self.next_job(id)?)))
+                }
+            };
+            let Some((slot, job)) = found else { break };
             progress = true;
             if let (Some(link), Some(entry)) = (self.links.get_mut(slot as usize), self.jobs.get_mut(job.0 as usize)) {
                 entry.rounds += 1;
@@ -184,14 +198,29 @@ impl Scheduler {
         progress
     }
 
-    /// The next question: tests first, then what somebody waits for, then the rest.
+    /// A session for one of the tests that wait, and which of them it is. A test is for the server whose answer waits for
+    /// it, as long as there is a session with that one.
+    fn test_for_session(&self, hop: &Hop) -> Option<(u32, usize)> {
+        let links = || hop.links.iter().filter_map(|&slot| Some((slot, self.links.get(slot as usize)?)));
+        let takes = |link: &Link| link.machine.takes_tests();
+        hop.urgent.iter().take(TESTS_LOOKED_AT).enumerate().find_map(|(at, &job)| {
+            let place = match &self.job(job)?.kind {
+                Kind::CatchAll { place, .. } | Kind::Canary { place, .. } => place,
+                Kind::Question => return None,
+            };
+            let its_own = links().any(|(_, link)| link.place == *place && takes(link));
+            let fits = |link: &Link| !its_own || link.place == *place;
+            let (slot, _) =
+                links().find(|(_, link)| is_free(&link.machine, hop.group()) && takes(link) && fits(link))?;
+            Some((slot, at))
+        })
+    }
+
+    /// The next question: what somebody waits for, then the rest.
     fn next_job(&mut self, id: HopId) -> Option<JobId> {
         let room = self.limits.background;
         let (hops, jobs) = (&mut self.hops, &mut self.jobs);
         let hop = hops.get_mut(id.0 as usize)?.as_mut()?;
-        if let Some(job) = hop.urgent.pop_front() {
-            return Some(job);
-        }
         while let Some(job) = hop.waiting.pop_front() {
             match jobs.get(job.0 as usize) {
                 Some(entry) if entry.waiters.is_empty() && hop.background.len() < room => hop.background.push_back(job),
@@ -210,6 +239,7 @@ impl Scheduler {
             let Some(hop) = self.hop_mut(id) else { break };
             progress = true;
             let start = hop.start(server, now);
+            let place = Place { by: hop.servers[server].id, at: to.clone() };
             let settings = hop.config.dialogue.clone();
             let breaker = &mut hop.servers[server].breaker;
             let trial = breaker.allows(now) == Allowed::Trial;
@@ -219,7 +249,8 @@ impl Scheduler {
             hop.stats.sessions += 1;
             self.generation = self.generation.wrapping_add(1);
             let (generation, machine) = (self.generation, Machine::new(settings, start, now));
-            let link = Link { generation, hop: id, server, begun: now, trial, answered: false, machine, armed: None };
+            let link =
+                Link { generation, hop: id, server, begun: now, place, trial, answered: false, machine, armed: None };
             let slot = self.links.insert(link) as u32;
             if let Some(hop) = self.hop_mut(id) {
                 hop.links.push(slot);
@@ -297,6 +328,10 @@ impl Scheduler {
         let Some(hop) = hops.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let Some(link) = links.get_mut(slot as usize) else { return };
         match outcome {
+            Outcome::Answer(job, finding) if link.server == usize::MAX => {
+                self.put_back(id, job, false, &Arc::new(finding), now);
+            }
+            Outcome::Greeted(_) | Outcome::Sender(_) | Outcome::Limit(_) if link.server == usize::MAX => {}
             Outcome::Greeted(capabilities) => hop.capabilities = Some(capabilities),
             Outcome::Sender(sender) => hop.sender = Some((sender, now)),
             Outcome::Limit(refusals) => {
@@ -314,7 +349,7 @@ impl Scheduler {
             }
             Outcome::Answer(job, finding) => {
                 link.answered = true;
-                let news = hop.down;
+                let (news, place) = (hop.down, link.place.clone());
                 hop.down = false;
                 link.trial = false;
                 if let Some(server) = hop.servers.get_mut(link.server) {
@@ -326,7 +361,7 @@ impl Scheduler {
                     let name = hop.config.name.clone();
                     self.log(Level::Info, format!("{name} answers again"));
                 }
-                self.answered(job, finding, now);
+                self.answered(job, finding, &place, now);
             }
             Outcome::Closed(closed) => self.closed(id, slot, closed, now),
         }
@@ -397,7 +432,7 @@ impl Scheduler {
     }
 
     /// Puts a question back to the front of the queue, unless it has been tried often enough.
-    fn put_back(&mut self, id: HopId, job: JobId, broke: bool, finding: &Arc<Finding>, now: Instant) {
+    pub(super) fn put_back(&mut self, id: HopId, job: JobId, broke: bool, finding: &Arc<Finding>, now: Instant) {
         let Some(entry) = self.jobs.get_mut(job.0 as usize) else { return };
         entry.broken += u8::from(broke);
         let test = !matches!(entry.kind, Kind::Question);
