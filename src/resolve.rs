@@ -122,7 +122,8 @@ impl<'a> Recipient<'a> {
     /// A recipient as it is called at the domain whose backend is asked.
     pub fn new(asked: Asked<'a>, routes: &'a Routes) -> Recipient<'a> {
         let Asked { local, domain, policy } = asked;
-        Recipient { local, domain, policy, route: routes.find(domain, Ours::Yes(policy.backend.as_deref())) }
+        let ours = Ours::Yes(policy.backend.as_deref());
+        Recipient { local, domain, policy, route: routes.find_address(local, domain, &policy.delimiters, ours) }
     }
 
     /// What it is known by, and asked for: the folded address.
@@ -413,15 +414,21 @@ impl Directory {
 
     /// The next hop of a domain, or of an address at it.
     fn nexthop<'a>(&'a self, key: &[u8], scratch: &'a mut Scratch) -> Reply<'a> {
-        let domain = memchr::memrchr(b'@', key).map_or(key, |at| &key[at + 1..]);
+        let (local, domain) = memchr::memrchr(b'@', key).map_or((None, key), |at| (Some(&key[..at]), &key[at + 1..]));
         let buffer = scratch.domain_buffer();
         let Ok(domain) = address::fold_domain(domain, buffer) else { return Reply::NotFound };
-        let ours = match self.snapshot.relay_domain(domain.bytes()) {
-            Some(domain) => Ours::Yes(self.snapshot.policy(domain).backend.as_deref()),
+        let policy = self.snapshot.relay_domain(domain.bytes()).map(|domain| self.snapshot.policy(domain));
+        let ours = match policy {
+            Some(policy) => Ours::Yes(policy.backend.as_deref()),
             None if self.snapshot.domains_known() => Ours::No,
             None => return Reply::Temp(NO_DATA),
         };
-        match self.routes.find(domain.bytes(), ours) {
+        let delimiters = policy.map_or(&b""[..], |policy| &policy.delimiters);
+        let route = match local {
+            Some(local) => self.routes.find_address(local, domain.bytes(), delimiters, ours),
+            None => self.routes.find(domain.bytes(), ours),
+        };
+        match route {
             Route::Backend(_, hop) | Route::Hop(hop) => {
                 let text = hop.to_string();
                 buffer.clear();

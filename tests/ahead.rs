@@ -203,6 +203,30 @@ fn next_hops_come_from_a_mailertable() {
 }
 
 #[test]
+fn the_next_best_line_of_a_mailertable_does_not_speak_for_another() {
+    let (right, wrong) = (Backend::start(Manner::Good), Backend::start(Manner::RefusesAll));
+    let (right, wrong) = (right.address.port(), wrong.address.port());
+    let table = format!(
+        "x.example cyrus:\nanna@y.example SMTP:[127.0.0.1]:{right}\nknown-1@y.example smtp:[127.0.0.1]:{right}\nbert@y.example cyrus:\n\
+         y.example smtp:[127.0.0.1]:{wrong}\nw.example smtp:[127.0.0.1]:{wrong}\n. smtp:[127.0.0.1]:{right}\n"
+    );
+    let config = "[nexthops]\nfile = \"mailertable\"\n[[domain]]\nnames = [\"x.example\", \"y.example\", \"sub.w.example\"]\n\
+                  verify = \"probe\"\n";
+    let daemon = Setup::new().file("mailertable", &table).config(config).start();
+    assert!(daemon.query("anna@x.example").starts_with("TEMP "));
+    assert!(daemon.query("bert@y.example").starts_with("TEMP "));
+    assert_eq!(daemon.query("anna@y.example"), "OK anna@y.example");
+    assert_eq!(daemon.query("known-1+news@y.example"), "OK known-1+news@y.example");
+    assert_eq!(daemon.query("carl@y.example"), "NOTFOUND ");
+    // Mail servers look for `w.example` alone under that key.
+    assert_eq!(daemon.query("anna@sub.w.example"), "OK anna@sub.w.example");
+    assert_eq!(daemon.ask("nexthop", "sub.w.example"), format!("OK smtp:[127.0.0.1]:{right}"));
+    assert_eq!(daemon.ask("nexthop", "anna@y.example"), format!("OK smtp:[127.0.0.1]:{right}"));
+    assert_eq!(daemon.ask("nexthop", "y.example"), format!("OK smtp:[127.0.0.1]:{wrong}"));
+    assert!(daemon.ask("nexthop", "x.example").starts_with("TEMP "));
+}
+
+#[test]
 fn the_backend_may_be_on_a_unix_socket_and_speak_lmtp() {
     use std::os::unix::net::UnixListener;
     let setup = Setup::new();

@@ -1,8 +1,15 @@
 //! Relay domain to next hop: backends by domain, and mailertable or Postfix transport files as they are.
 //!
 //! FORMATS.md section 5.4, transport(5), sendmail's `FEATURE(mailertable)`, REQUIREMENTS S1-7, S1-10, S1-26. What comes
-//! first: the backend that the domain names, the file (exact, then `.parent` and `parent` from the nearest on, then `.`
-//! or `*`), the backend that is asked for every domain.
+//! first: the backend that the domain names, the file (the address, with its detail and without; the domain; `.parent`
+//! from the nearest on; then `.` or `*`), the backend that is asked for every domain.
+//!
+//! A domain without a dot in front is that domain alone, as sendmail has it, and Postfix unless `transport_maps` is in
+//! `parent_domain_matches_subdomains`, where it is not by default (`postconf -d`, 3.7): the server of the domain above knows
+//! nobody below it.
+//!
+//! A line that can't be understood speaks for its key all the same: where the mail server sends that mail, nobody knows, and
+//! the next best line does not say it.
 //!
 //! A bare host name, without brackets, is a name to be looked up in MX records, which may well point at ourselves: it is
 //! not asked (milter-ahead has the same rule). Probes go to our own next hops only: never to a domain that isn't ours,
@@ -110,8 +117,8 @@ pub enum TargetError {
     /// The key is no domain.
     #[error("not a domain")]
     Key,
-    /// A key of transport(5) for a single recipient.
-    #[error("addresses have no next hop of their own here, only domains")]
+    /// A key of transport(5) for a single recipient that is none.
+    #[error("not an address")]
     Address,
     /// There is nothing after the key.
     #[error("no value")]
@@ -128,8 +135,9 @@ impl std::str::FromStr for Target {
             None if value == "local" => ("local", ""),
             _ => ("", value),
         };
+        let transport = transport.to_ascii_lowercase();
         let is = |kinds: &[&str]| kinds.iter().any(|kind| transport.starts_with(kind));
-        match transport.to_ascii_lowercase().as_str() {
+        match transport.as_str() {
             "error" => return Ok(Target::Refuse(error_mailer(rest).unwrap_or_else(Reply::absent))),
             "retry" => return Ok(Target::Refuse(retry(rest))),
             "local" | "virtual" | "discard" => return Ok(Target::Local),
@@ -223,6 +231,8 @@ fn hosts(text: &str, lmtp: bool) -> Result<Target, TargetError> {
 pub struct Table {
     /// By folded domain; with a leading dot for subdomains only.
     targets: HashMap<Box<[u8]>, Target>,
+    /// By folded address.
+    addresses: HashMap<Box<[u8]>, Target>,
     default: Option<Target>,
 }
 
@@ -267,7 +277,9 @@ impl Table {
             return done;
         }
         if key.contains('@') {
-            return Err(TargetError::Address);
+            let address = folded(key.as_bytes()).ok_or(TargetError::Address)?;
+            self.addresses.entry(address).or_insert(target);
+            return done;
         }
         let (dot, name) = match key.strip_prefix('.') {
             Some(name) => (&b"."[..], name),
@@ -279,6 +291,19 @@ impl Table {
         done
     }
 
+    /// What it says about an address, its parts folded: what it says about the domain, unless there is a line for it, with
+    /// its detail or without.
+    pub fn find_address(&self, local: &[u8], domain: &[u8], delimiters: &[u8]) -> Option<&Target> {
+        let find = |local: &[u8]| self.addresses.get(&*folded(&[local, b"@", domain].concat())?);
+        let line = || {
+            let bases = (1..local.len()).rev().filter(|&at| delimiters.contains(&local[at])).map(|at| &local[..at]);
+            std::iter::once(local).chain(bases).find_map(find)
+        };
+        // Mostly there is none.
+        let own = if self.addresses.is_empty() { None } else { line() };
+        own.or_else(|| self.find(domain))
+    }
+
     /// What it says about a folded domain.
     pub fn find(&self, domain: &[u8]) -> Option<&Target> {
         if let Some(target) = self.targets.get(domain) {
@@ -286,11 +311,10 @@ impl Table {
         }
         let mut rest = domain;
         while let Some(dot) = memchr::memchr(b'.', rest) {
-            let (with_dot, parent) = (&rest[dot..], &rest[dot + 1..]);
-            if let Some(target) = self.targets.get(with_dot).or_else(|| self.targets.get(parent)) {
+            if let Some(target) = self.targets.get(&rest[dot..]) {
                 return Some(target);
             }
-            rest = parent;
+            rest = &rest[dot + 1..];
         }
         self.default.as_ref()
     }
@@ -298,16 +322,31 @@ impl Table {
     /// Every next hop that it names, each once.
     pub fn next_hops(&self) -> impl Iterator<Item = &NextHop> {
         let mut seen = std::collections::HashSet::new();
-        self.targets.values().chain(&self.default).filter_map(move |target| match target {
+        self.targets.values().chain(self.addresses.values()).chain(&self.default).filter_map(move |target| match target
+        {
             Target::Hop(hop) if seen.insert(hop.to_string()) => Some(hop),
             _ => None,
         })
+    }
+
+    /// The addresses that have an entry of their own.
+    pub fn addresses(&self) -> impl Iterator<Item = (&[u8], &Target)> {
+        self.addresses.iter().map(|(address, target)| (&**address, target))
     }
 
     /// The domains that have an entry of their own, for `[nexthops] domains = true`; those with a dot are for subdomains.
     pub fn domains(&self) -> impl Iterator<Item = (&[u8], &Target)> {
         self.targets.iter().map(|(domain, target)| (&**domain, target))
     }
+}
+
+/// An address as keys have it: tables are looked up in lower case.
+fn folded(address: &[u8]) -> Option<Box<[u8]>> {
+    let raw = address::split(address).ok()?;
+    let (mut local, mut domain) = (Vec::new(), Vec::new());
+    let domain = address::fold_domain(raw.domain, &mut domain).ok()?;
+    let local = address::fold_local_part(raw.local, false, &mut local).ok()?;
+    Some([local.bytes(), b"@", domain.bytes()].concat().into())
 }
 
 /// What the configuration says about the domain.
@@ -410,11 +449,21 @@ impl Routes {
         self.backends.is_empty() && self.table.next_hops().next().is_none()
     }
 
-    /// Where to ask for recipients of a folded domain.
+    /// Where to ask for recipients of a folded domain that have no line of their own.
     pub fn find(&self, domain: &[u8], ours: Ours<'_>) -> Route<'_> {
+        self.by(ours, || self.table.find(domain))
+    }
+
+    /// Where to ask for a recipient, its parts folded.
+    pub fn find_address(&self, local: &[u8], domain: &[u8], delimiters: &[u8], ours: Ours<'_>) -> Route<'_> {
+        self.by(ours, || self.table.find_address(local, domain, delimiters))
+    }
+
+    fn by<'a>(&'a self, ours: Ours<'_>, target: impl FnOnce() -> Option<&'a Target>) -> Route<'a> {
         let Ours::Yes(backend) = ours else { return Route::Foreign };
         let named = |wanted: &str| self.backends.iter().find(|(name, _)| **name == *wanted);
-        let route = match (backend, self.table.find(domain), &self.all_domains) {
+        let target = if backend.is_some() { None } else { target() };
+        let route = match (backend, target, &self.all_domains) {
             (Some(name), ..) => named(name).map(|(name, hop)| Route::Backend(name, hop)),
             (None, ..) if self.is_unread => Some(Route::Unread),
             (None, Some(target), _) => Some(match target {
@@ -481,6 +530,9 @@ mod tests {
             ("smtp:[a.example]:25, [b.example]:26", "smtp:[a.example]:25, [b.example]:26"),
             ("smtp:192.0.2.1:2525", "smtp:[192.0.2.1]:2525"),
             ("smtp-out:[a.example]", "smtp:[a.example]:25"),
+            ("SMTP:[a.example]", "smtp:[a.example]:25"),
+            ("Relay:[a.example]", "smtp:[a.example]:25"),
+            ("LMTP:unix:/run/lmtp", "lmtp:unix:/run/lmtp"),
             ("[a.example]:26", "smtp:[a.example]:26"),
             ("lmtp:unix:/run/lmtp", "lmtp:unix:/run/lmtp"),
             ("lmtp:unix:private/lmtp", "Relative"),
@@ -526,7 +578,7 @@ mod tests {
         };
         let mut faults = Vec::new();
         let table = Table::read(FILE.as_bytes(), |line, error| faults.push((line, error)));
-        assert_eq!(faults, [(8, TargetError::Address), (9, TargetError::NoValue), (10, TargetError::Transport)]);
+        assert_eq!(faults, [(9, TargetError::NoValue), (10, TargetError::Transport)]);
         Routes {
             own: vec!["127.0.0.1:8910".parse().expect("good"), "unix:/run/r.sock".parse().expect("good")],
             backends: vec![
@@ -556,7 +608,9 @@ mod tests {
             ("example.org", "smtp:[mbx1.inside.example.org]:25"),
             ("a.b.example.org", "smtp:[192.0.2.10]:25"),
             ("xn--bcher-kva.example", "smtp:[192.0.2.11]:25"),
-            ("a.xn--bcher-kva.example", "smtp:[192.0.2.11]:25"),
+            // Without a dot in front it is the domain alone.
+            ("a.xn--bcher-kva.example", "smtp:[hub.example.org]:25"),
+            ("a.dead.example", "smtp:[hub.example.org]:25"),
             ("dead.example", "550 5.1.2 Domain closed"),
             ("x.example", "Unusable(Transport)"),
             ("odd", "Unusable(NoValue)"),
@@ -575,6 +629,34 @@ mod tests {
         routes.is_unread = true;
         assert_eq!(find(&routes, "example.org", Ours::Yes(None)), "Unread");
         assert_eq!(find(&routes, "example.org", Ours::Yes(Some("hub"))), "backend hub");
+    }
+
+    #[test]
+    fn an_address_may_have_a_line_of_its_own() {
+        let file = "joe@y.example smtp:[right]\nAnna+News@y.example smtp:[news]\njane@y.example cyrus:\n@y.example smtp:[x]\n\
+                    y.example smtp:[a]\n";
+        let mut faults = Vec::new();
+        let table = Table::read(file.as_bytes(), |line, error| faults.push((line, error)));
+        assert_eq!(faults, [(3, TargetError::Transport), (4, TargetError::Address)]);
+        let find = |local: &str, delimiters: &[u8]| match table.find_address(local.as_bytes(), b"y.example", delimiters)
+        {
+            Some(Target::Hop(hop)) => hop.to_string(),
+            other => format!("{other:?}"),
+        };
+        for (local, expected) in [
+            ("joe", "smtp:[right]:25"),
+            ("Joe", "smtp:[right]:25"),
+            ("joe+x+y", "smtp:[right]:25"),
+            ("joe-x", "smtp:[a]:25"),
+            ("anna+news", "smtp:[news]:25"),
+            ("anna", "smtp:[a]:25"),
+            ("jane", "Some(Unusable(Transport))"),
+            ("+joe", "smtp:[a]:25"),
+        ] {
+            assert_eq!(find(local, b"+"), expected, "{local}");
+        }
+        assert_eq!(find("joe+x", b""), "smtp:[a]:25");
+        assert_eq!(table.next_hops().count(), 3);
     }
 
     #[test]
