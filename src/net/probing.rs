@@ -117,8 +117,9 @@ impl Probing {
             self.set_hops(config, &routes.table, now);
         }
         let mut scratch = Scratch::default();
+        // Where lists settle it now, the answer will not be listened to.
         self.scheduler.call_off(|key, hop| {
-            directory.if_probed(key, &mut scratch, |r| r.route.name().is_some_and(|name| name == hop)) == Some(true)
+            directory.if_probed(key, &mut scratch, |r| r.route.name().is_some_and(|name| name == hop)) != Some(false)
         });
         self.sweep = Some(Sweep { directory: Arc::clone(directory), from: 0, began: now });
         self.sweep();
