@@ -394,8 +394,12 @@ impl Route<'_> {
 
     /// Under whose name something is remembered of a recipient that is asked for here, of which `by` is said to have said
     /// it; what comes from elsewhere counts as said by the first server. `None`: it is not, somebody else has to be asked.
+    /// While it is not known whom the table names, nothing speaks against anybody.
     pub fn witness(&self, by: Option<ServerId>) -> Option<ServerId> {
-        self.hop()?.ids().find(|id| by.is_none_or(|by| by == *id))
+        match self {
+            Route::Unread => by,
+            _ => self.hop()?.ids().find(|id| by.is_none_or(|by| by == *id)),
+        }
     }
 
     /// The name of the next hop that is asked.
