@@ -383,7 +383,7 @@ fn twenty_thousand_connections_with_256_descriptors() {
 fn the_end_comes_after_the_answers() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut daemon = Setup::new().list("list", "anna@example.org\n").start();
-        let mut streams: Vec<UnixStream> = (0..50).map(|_| daemon.connect()).collect();
+        let mut streams: Vec<UnixStream> = (0..200).map(|_| daemon.connect()).collect();
         for stream in &mut streams {
             stream.write_all(b"21:rcpt anna@example.org,").expect("written");
         }

@@ -505,6 +505,11 @@ impl Scheduler {
         self.commands.pop_front()
     }
 
+    /// Whether there is something to be done.
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     /// When [`Scheduler::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.wakes.first().map(|(at, _)| *at)
