@@ -22,7 +22,7 @@ const MOST_BLIND: usize = 100;
 
 /// The state of every next hop.
 pub fn next_hops(core: &Core) -> Vec<Value> {
-    core.probing.iter().flat_map(|probing| probing.scheduler.status(core.now)).map(|hop| next_hop(&hop)).collect()
+    core.ahead.probing.iter().flat_map(|probing| probing.scheduler.status(core.now)).map(|hop| next_hop(&hop)).collect()
 }
 
 fn next_hop(hop: &HopStatus) -> Value {
@@ -58,7 +58,7 @@ pub fn state(hop: &HopStatus) -> &'static str {
 
 /// What is known of addresses, in numbers; `null` without anybody to be asked.
 pub fn cache(core: &Core) -> Value {
-    let Some(probing) = &core.probing else { return Value::Null };
+    let Some(probing) = &core.ahead.probing else { return Value::Null };
     let cache = probing.scheduler.known();
     let AskStats { hits, misses, joined, stale, refreshes } = probing.scheduler.ask_stats();
     json!({
@@ -79,7 +79,7 @@ pub fn cache(core: &Core) -> Value {
 
 /// `GET /cache`: `?address=A`, or a page of all entries or of those `?domain=D`, from the place `from` on.
 pub fn page(core: &Core, query: &str) -> Result<Value, &'static str> {
-    let Some(probing) = &core.probing else { return Ok(json!({ "entries": [], "next": null })) };
+    let Some(probing) = &core.ahead.probing else { return Ok(json!({ "entries": [], "next": null })) };
     let scheduler = &probing.scheduler;
     let (epoch, cache) = (scheduler.epoch(core.now), scheduler.known());
     let entry = |key: &[u8], hit: &Hit| {
@@ -119,7 +119,7 @@ pub fn flush(core: &mut Core, query: &str) -> Result<Value, &'static str> {
     let by_address = by_address.transpose()?;
     let domain = domain(query)?;
     let is_all = http::parameter(query, "all").is_some();
-    let Some(probing) = &mut core.probing else { return Ok(json!({ "flushed": 0 })) };
+    let Some(probing) = &mut core.ahead.probing else { return Ok(json!({ "flushed": 0 })) };
     let scheduler = &mut probing.scheduler;
     let (flush, what) = match (by_address, domain) {
         (Some(key), None) if !is_all => (Flush::Address(key.clone()), text(&key)),
@@ -136,8 +136,8 @@ pub fn flush(core: &mut Core, query: &str) -> Result<Value, &'static str> {
 
 /// `POST /remember` with a piece of scam-backscatter's BackList: what becomes of its lines.
 pub fn remember(core: &mut Core, list: &[u8]) -> Value {
-    let Core { probing, directory, now, .. } = core;
-    let Some(probing) = probing else { return json!({ "no_backend": true }) };
+    let Core { ahead, directory, now, .. } = core;
+    let Some(probing) = &mut ahead.probing else { return json!({ "no_backend": true }) };
     let (epoch, clock) = (probing.scheduler.epoch(*now), *probing.scheduler.clock());
     let (mut taken, mut known, mut dead, mut listed, mut foreign) = (0, 0, 0, 0, 0);
     let (mut faults, mut scratch) = (Vec::new(), Scratch::default());

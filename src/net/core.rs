@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::probing::{Asking, Probing};
+use super::probing::Ahead;
 use super::spared::Spared;
-use super::token::SessionId;
 use super::watch::{self, Act, Watch, Whom};
 use crate::config::{Config, Limits, ListenProtocol};
 use crate::harvest::{CLIENT_SUFFIX, client_and_key};
@@ -17,7 +16,6 @@ use crate::reload::{Order, Report, Ticket};
 use crate::resolve::{Decision, Directory};
 use crate::stats::{Outcome, Stats};
 use crate::tally::Fate;
-use crate::verdict::Verdict;
 
 /// Most bytes that one read takes: some hundred requests, and little to copy when the budget ends before they do.
 pub const READ: usize = 16 * 1024;
@@ -53,12 +51,8 @@ pub struct Core {
     pub logger: &'static Logger,
     /// Who is not checked, who guesses, and what became of recipients.
     pub watch: Watch,
-    /// Call-ahead; `None` without a backend.
-    pub probing: Option<Probing>,
-    /// The session that is being served.
-    pub asker: SessionId,
-    /// What a prober has found out for the request at the front of its input.
-    pub resume: Option<Verdict>,
+    /// Call-ahead.
+    pub ahead: Ahead,
     /// Who would have been refused, where that is only told.
     pub spared: Spared,
     scratch: Scratch,
@@ -103,9 +97,7 @@ impl Core {
             listening: Vec::new(),
             logger,
             watch: Watch::new(now),
-            probing: None,
-            asker: SessionId { slot: 0, generation: 0 },
-            resume: None,
+            ahead: Ahead::default(),
             spared: Spared::default(),
             scratch: Scratch::default(),
         };
@@ -154,13 +146,7 @@ impl Core {
     pub fn answer(&mut self, dialect: Dialect, map: &[u8], key: &[u8], write: impl FnOnce(&Reply<'_>)) -> bool {
         let directory = &*self.directory;
         let Some(number) = directory.map_number(map) else { return self.answer_otherwise(dialect, map, key, write) };
-        let mut asking = Asking {
-            probing: self.probing.as_mut(),
-            session: self.asker,
-            patience: patience(&self.limits, dialect),
-            resume: &mut self.resume,
-            now: self.now,
-        };
+        let mut asking = self.ahead.asking(patience(&self.limits, dialect), self.now);
         let kind = &directory.maps()[number].kind;
         let Some(answer) = directory.answer_by(kind, key, &mut self.scratch, &mut (), &mut asking) else {
             return false;
@@ -192,13 +178,7 @@ impl Core {
             return true;
         };
         let (client, key) = client_and_key(key);
-        let mut asking = Asking {
-            probing: self.probing.as_mut(),
-            session: self.asker,
-            patience: patience(&self.limits, dialect),
-            resume: &mut self.resume,
-            now: self.now,
-        };
+        let mut asking = self.ahead.asking(patience(&self.limits, dialect), self.now);
         let kind = &directory.maps()[number].kind;
         // Who guesses is not to have a backend asked, too.
         let answered = match self.watch.is_put_off(client) {
@@ -253,13 +233,7 @@ impl Core {
                 return true;
             }
         }
-        let mut asking = Asking {
-            probing: self.probing.as_mut(),
-            session: self.asker,
-            patience: patience(&self.limits, dialect),
-            resume: &mut self.resume,
-            now: self.now,
-        };
+        let mut asking = self.ahead.asking(patience(&self.limits, dialect), self.now);
         // Who guesses is not to have a backend asked, too.
         let decided = match self.watch.is_put_off(whom.client) {
             true => directory.decide(recipient, &mut self.scratch, &mut ()),

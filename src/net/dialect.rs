@@ -151,7 +151,7 @@ fn each(input: &[u8], batch: &mut Batch<'_>, mut one: impl FnMut(&[u8], &mut Bat
                 used += size;
                 // What was found out is about this request. One that a reload has settled meanwhile did not take it, and the
                 // next one must not.
-                batch.core.resume = None;
+                batch.core.ahead.resume = None;
                 batch.budget -= 1;
             }
             Done::Unfinished => return Advance { used, next: Next::More },

@@ -110,7 +110,7 @@ fn lists(core: &Core, registry: &mut Registry) {
 
 /// Only where somebody can be asked.
 fn call_ahead(core: &Core, registry: &mut Registry) {
-    let Some(probing) = &core.probing else { return };
+    let Some(probing) = &core.ahead.probing else { return };
     let scheduler = &probing.scheduler;
     let sessions = Family::<Labels, Counter>::default();
     let failures = Family::<Labels, Counter>::default();

@@ -332,18 +332,33 @@ fn hangup(error: &io::Error) -> Hangup {
     Hangup::Error(crate::config::reason(error).into())
 }
 
+/// Call-ahead as sessions see it: who can be asked, for whom, and what has been found out.
+#[derive(Default)]
+pub struct Ahead {
+    /// `None` without a backend.
+    pub probing: Option<Probing>,
+    /// The session that is being served.
+    pub asker: Option<SessionId>,
+    /// What was found out about the recipient of the request at the front of its input.
+    pub resume: Option<Verdict>,
+}
+
+impl Ahead {
+    /// Asks for the session that is being served; `patience`: how long it may wait for its answer.
+    pub fn asking(&mut self, patience: Duration, now: Instant) -> Asking<'_> {
+        let Ahead { probing, asker, resume } = self;
+        Asking { probing: probing.as_mut().zip(*asker), patience, resume, now }
+    }
+}
+
 /// Asks on behalf of one session, if there is anybody to be asked.
 pub struct Asking<'a> {
-    /// Who is asked.
-    pub probing: Option<&'a mut Probing>,
-    /// Who asks.
-    pub session: SessionId,
-    /// How long the session may wait for its answer.
-    pub patience: Duration,
-    /// The answer to the request at the front of the session's input, if it has come.
-    pub resume: &'a mut Option<Verdict>,
+    /// Who is asked, and who asks.
+    probing: Option<(&'a mut Probing, SessionId)>,
+    patience: Duration,
+    resume: &'a mut Option<Verdict>,
     /// The time of this turn.
-    pub now: Instant,
+    now: Instant,
 }
 
 impl Prober for Asking<'_> {
@@ -351,7 +366,7 @@ impl Prober for Asking<'_> {
         if let Some(verdict) = self.resume.take() {
             return Some(verdict);
         }
-        let Some(probing) = self.probing.as_deref_mut() else { return Some(Verdict::Unknown) };
+        let Some((probing, session)) = &mut self.probing else { return Some(Verdict::Unknown) };
         probing.timely(self.now);
         let Probing { scheduler, key, .. } = probing;
         let hop = match recipient.route {
@@ -369,7 +384,7 @@ impl Prober for Asking<'_> {
             .unavailable_exists
             .map(|exists| if exists { Unavailable::Accept } else { Unavailable::Tempfail });
         let question = Question { key, hop, unavailable };
-        scheduler.ask(&question, ticket(self.session), self.now + self.patience, self.now).map(|answer| answer.verdict)
+        scheduler.ask(&question, ticket(*session), self.now + self.patience, self.now).map(|answer| answer.verdict)
     }
 }
 

@@ -173,7 +173,7 @@ impl Server {
                     Subject::Signals => self.handle_signals(),
                     Subject::Wake => {
                         self.handle_loader();
-                        if let Some(probing) = &mut self.core.probing {
+                        if let Some(probing) = &mut self.core.ahead.probing {
                             probing.handle_wake(self.core.now);
                         }
                     }
@@ -182,7 +182,9 @@ impl Server {
             }
             // Who is answered from memory does not wait until what backends said is worked off.
             for event in events.iter().filter(|_| backends_said) {
-                if let (Subject::Upstream(id), Some(probing)) = (Subject::of(event.token()), &mut self.core.probing) {
+                if let (Subject::Upstream(id), Some(probing)) =
+                    (Subject::of(event.token()), &mut self.core.ahead.probing)
+                {
                     probing.handle_event(id, event, &mut self.core.buffers.read, self.core.now);
                 }
             }
@@ -204,7 +206,7 @@ impl Server {
     /// How long the loop may wait for the next event.
     fn patience(&self) -> Option<Duration> {
         let work_is_left = |listener: &Listener| listener.ready && listener.paused.is_none();
-        let probes_go_on = self.core.probing.as_ref().is_some_and(Probing::has_work);
+        let probes_go_on = self.core.ahead.probing.as_ref().is_some_and(Probing::has_work);
         if probes_go_on
             || !self.run_queue.is_empty()
             || self.listeners.iter().any(|(_, listener)| work_is_left(listener))
@@ -213,7 +215,7 @@ impl Server {
         }
         let pauses = self.listeners.iter().filter_map(|(_, listener)| listener.paused);
         let harvest = self.core.watch.harvest.as_ref().and_then(|harvest| harvest.due());
-        let probes = self.core.probing.as_ref().and_then(Probing::next_timeout);
+        let probes = self.core.ahead.probing.as_ref().and_then(Probing::next_timeout);
         let next = pauses
             .chain(probes)
             .chain(self.timers.next())
@@ -274,7 +276,7 @@ impl Server {
         let Some(mut session) = self.sessions.try_remove(id.slot as usize) else { return };
         self.core.sessions = self.sessions.len();
         self.timers.cancel(id, &mut session.place.armed);
-        if let Some(probing) = &mut self.core.probing {
+        if let Some(probing) = &mut self.core.ahead.probing {
             probing.forget(id);
         }
         self.core.stats.count_end(how);
@@ -287,7 +289,7 @@ impl Server {
 
     /// Lets the probes go on, and those who waited for one; what is more than fits into a turn comes in the next.
     fn drive_probes(&mut self) {
-        let Some(probing) = &mut self.core.probing else { return };
+        let Some(probing) = &mut self.core.ahead.probing else { return };
         probing.handle_timeout(self.core.now);
         for (id, verdict) in probing.obey(self.poll.registry(), self.core.now) {
             let Some(session) = self.sessions.get_mut(id.slot as usize).filter(|s| s.place.id == id) else { continue };
@@ -299,17 +301,17 @@ impl Server {
     /// Makes the prober, when there is somebody to be asked, and tells it about backends and next hops.
     fn configure_probing(&mut self) {
         let directory = Arc::clone(&self.core.directory);
-        if self.core.probing.is_none() && directory.routes().is_empty() {
+        if self.core.ahead.probing.is_none() && directory.routes().is_empty() {
             return;
         }
         let now = self.core.now;
-        if self.core.probing.is_none() {
+        if self.core.ahead.probing.is_none() {
             match Probing::new(&self.config, now, Arc::new(wake_by(Arc::clone(&self.waker)))) {
-                Ok(probing) => self.core.probing = Some(probing),
+                Ok(probing) => self.core.ahead.probing = Some(probing),
                 Err(e) => return log::error!("no backend can be asked: {e}"),
             }
         }
-        if let Some(probing) = &mut self.core.probing {
+        if let Some(probing) = &mut self.core.ahead.probing {
             let own = self.listeners.iter().map(|(_, listener)| listener.endpoint().clone()).collect();
             probing.scheduler.set_own(own);
             probing.configure(&self.config, &directory, now);
@@ -739,7 +741,7 @@ impl Server {
         for _ in self.sessions.drain() {
             self.core.stats.count_end(Ended::Stopped);
         }
-        if let Some(probing) = &mut self.core.probing {
+        if let Some(probing) = &mut self.core.ahead.probing {
             probing.finish(self.poll.registry(), self.core.now);
         }
         log::info!("stopped; {}", self.core.stats.summary());

@@ -247,13 +247,13 @@ impl Session {
             buffers.write.clear();
             let input = &buffers.read[..kept + read];
             let before = budget;
-            core.asker = self.place.id;
-            core.resume = self.found.take();
+            core.ahead.asker = Some(self.place.id);
+            core.ahead.resume = self.found.take();
             let mut turn = Batch { front: &self.front, eof: self.eof, core, out: &mut buffers.write, budget };
             let advance = self.speech.advance(input, &mut turn);
             budget = turn.budget;
             // A reload may have settled what was asked for; the answer is for that request and no other.
-            core.resume = None;
+            core.ahead.resume = None;
             self.keep(&input[advance.used..]);
             self.backlog = matches!(advance.next, Next::Again | Next::Probe);
             if self.input.is_empty() {

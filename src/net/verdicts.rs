@@ -634,49 +634,4 @@ mod tests {
         let unread = read_file(folder.path(), &mut first, now);
         assert_eq!((unread.path(), unread.trouble().is_some()), (None, true));
     }
-
-    /// `cargo test --release --lib a_million -- --ignored --nocapture`: what a million entries cost.
-    #[test]
-    #[ignore = "a measurement"]
-    fn a_million_verdicts() {
-        let (folder, now) = (tempfile::tempdir().expect("a folder"), Instant::now());
-        let mut first = scheduler(now);
-        let mut kept = read_file(folder.path(), &mut first, now);
-        learn(&mut first, 0..1_000_000);
-        let began = Instant::now();
-        let mut saving = first.begin_save();
-        let (mut longest, mut bytes) = (Duration::ZERO, 0);
-        loop {
-            let piece_began = Instant::now();
-            let Some(piece) = first.save_some(&mut saving, ENTRIES_PER_TURN, now) else { break };
-            longest = longest.max(piece_began.elapsed());
-            bytes += piece.len();
-        }
-        println!("encoded {bytes} bytes in {:?}, longest turn {longest:?}", began.elapsed());
-        let began = Instant::now();
-        kept.finish(&mut first, now);
-        println!("saved at the end in {:?}", began.elapsed());
-        let mut second = scheduler(now);
-        let (mut read, woken) = file(folder.path(), now);
-        let began = Instant::now();
-        begin(&mut read, &second, |_| true, now);
-        println!("began to read in {:?}", began.elapsed());
-        woken.recv().expect("the thread ends");
-        println!("read in {:?}", began.elapsed());
-        learn(&mut second, 0..10_000);
-        let began = Instant::now();
-        read.take(&mut second, now);
-        println!("took over {} in {:?}, with 10,000 learnt meanwhile", second.cache().len(), began.elapsed());
-        let began = Instant::now();
-        second.cache().forget_where(|local, domain| local == b"u7" && domain == b"example.org");
-        println!("looked at all in {:?}", began.elapsed());
-        let mut third = scheduler(now);
-        let mut longest = Duration::ZERO;
-        for n in 0..1_000 {
-            let began = Instant::now();
-            learn(&mut third, n * 1_000..(n + 1) * 1_000);
-            longest = longest.max(began.elapsed());
-        }
-        println!("the slowest thousand while it grew: {longest:?}");
-    }
 }
