@@ -299,6 +299,11 @@ impl Directory {
         }
     }
 
+    /// Whether an address may be at a domain of ours that we don't know of yet.
+    pub fn may_be_ours(&self, address: &[u8], scratch: &mut Scratch) -> bool {
+        !self.snapshot.domains_known() && self.snapshot.domain_of(address, scratch).is_none()
+    }
+
     /// Shows the recipient that a prober would be asked about, if the lists leave that open.
     pub fn if_probed<T>(
         &self,

@@ -315,6 +315,48 @@ fn while_the_table_was_never_read_nobody_is_asked_in_its_place() {
     assert!(daemon.ask("nexthop", "main.example").starts_with("OK smtp:"));
 }
 
+/// A list that only can't tell leaves it to the backend; one that was never read may know better.
+#[test]
+fn a_doubt_of_a_list_ends_with_what_the_backend_says() {
+    let backend = Backend::start(Manner::Good);
+    let text =
+        config(&backend, "", "").replace("[[domain]]", "[[source]]\nname = \"more\"\npath = \"more\"\n[[domain]]");
+    let list = "known-1@example.org\nnobody@example.org state=ful\nknown-2@example.org state=ful\n";
+    let mut daemon = Setup::new().file("list", list).file("more", "x@example.org\n").config(&text).start();
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+    assert_eq!(daemon.query("known-2@example.org"), "OK known-2@example.org");
+    let (_, setup) = daemon.stop_and_keep();
+    std::fs::remove_file(setup.path("more")).expect("it is there");
+    daemon = setup.start();
+    assert!(daemon.query("nobody@example.org").starts_with("TEMP "));
+}
+
+/// Who can't be told to be ours is not forgotten: a file of domains may only be away.
+#[test]
+fn what_a_backend_said_is_kept_while_our_domains_are_not_known() {
+    let backend = Backend::start(Manner::Good);
+    let text = format!(
+        "state_dir = \"DIR/state\"\n[[domain]]\nfile = \"domains\"\nverify = \"probe\"\nbackend = \"hub\"\n\
+         [[backend]]\nname = \"hub\"\nservers = [\"{}\"]\n",
+        backend.address
+    );
+    let daemon = Setup::new().file("domains", "example.net\n").config(&text).start();
+    assert_eq!(daemon.query("anna@example.net"), "OK anna@example.net");
+    let (_, setup) = daemon.stop_and_keep();
+    std::fs::remove_file(setup.path("domains")).expect("it is there");
+    let mut daemon = setup.start();
+    assert!(daemon.query("anna@example.net").starts_with("TEMP "));
+    backend.become_(Manner::Closes);
+    daemon.write("domains", "example.net\n");
+    daemon.hup();
+    assert_eq!(daemon.query("anna@example.net"), "OK anna@example.net");
+    daemon.write_config(&text.replace("\"domains\"", "\"elsewhere\""));
+    daemon.hup();
+    daemon.write_config(&text);
+    daemon.hup();
+    assert_eq!(daemon.query("anna@example.net"), "OK anna@example.net");
+}
+
 #[test]
 fn what_a_backend_said_is_kept_while_the_table_cannot_be_read() {
     let backend = Backend::start(Manner::Good);

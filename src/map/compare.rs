@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::content::{Builder, Content, key_of};
-use super::rule::{Grant, Item, Key, KeyText};
+use super::rule::{Entry, Grant, Item, Key, KeyText};
 use super::table::{ClassNumber, DomainNumber};
 
 /// Entries that are told by name.
@@ -74,10 +74,13 @@ impl Content {
         let there = domain_numbers(new, self);
         let mut common = vec![0_usize; there.len()];
         let mut changed = vec![0_usize; there.len()];
+        let mut doubted = vec![0_usize; there.len()];
         let mut first = First::default();
         let _ = new.each_in(self, &there, |number, local, class, old| {
             let domain = new.domain_of(class);
             match old {
+                // Whom it accepted, and can't tell about now, is as good as gone.
+                Some(old) if is_lost(self.entry(old), new.entry(class)) => doubted[domain.0 as usize] += 1,
                 Some(old) => {
                     common[domain.0 as usize] += 1;
                     changed[domain.0 as usize] += usize::from(self.entry(old) != new.entry(class));
@@ -93,7 +96,8 @@ impl Content {
             if let Some(old) = there[at] {
                 old_common[old.0 as usize] = common[at];
             }
-            let domain = DomainChange { added: entries - common[at], changed: changed[at], ..DomainChange::default() };
+            let added = entries - common[at] - doubted[at];
+            let domain = DomainChange { added, changed: changed[at], ..DomainChange::default() };
             domains.insert(new.domain_name(DomainNumber(at as u32)), domain);
         }
         for (at, entries) in self.entries_by_number().enumerate() {
@@ -123,7 +127,8 @@ impl Content {
         let there = domain_numbers(self, new);
         let _ = self.each_in(new, &there, |_, local, class, found| {
             let key = key_of(local, self.domain_name(self.domain_of(class)));
-            if let (None, super::Entry::Accept { value }) = (found, self.entry(class))
+            let is_gone = found.is_none_or(|found| is_lost(self.entry(class), new.entry(found)));
+            if let (true, Entry::Accept { value }) = (is_gone, self.entry(class))
                 && matches!(key, Key::Recipient { .. } | Key::AnyDomain { .. })
             {
                 // It was in a table, so it fits into one.
@@ -141,7 +146,7 @@ impl Content {
         let key = contents.first().map_or_else(|| super::HashKey::with_seeds(1, 2, 3, 4), |first| first.key.clone());
         let mut builder = Builder::new(key, true, case_sensitive);
         for listed in contents.iter().flat_map(|content| content.listed()) {
-            if let super::Entry::Accept { value } = listed.entry {
+            if let Entry::Accept { value } = listed.entry {
                 let _ = builder.add_folded(&Item { key: listed.key, grant: Grant::Accept { value } });
             }
         }
@@ -166,7 +171,7 @@ impl Content {
         let there = domain_numbers(self, other);
         let mut first = First::default();
         let _ = self.each_in(other, &there, |number, local, class, found| {
-            if found.is_none() {
+            if found.is_none_or(|found| is_lost(self.entry(class), other.entry(found))) {
                 first.take(number, || text(local, self.domain_name(self.domain_of(class))));
             }
             // A batch is not in order, so it is not left in its middle.
@@ -220,6 +225,11 @@ impl Content {
             |number, record, found| heard(number, record.local, record.class, found),
         )
     }
+}
+
+/// Whether somebody was accepted, and the list can't tell any more.
+fn is_lost(old: &Entry, new: &Entry) -> bool {
+    old.accepts() && *new == Entry::Unknown
 }
 
 /// For each domain of `one`, its number in `other`.

@@ -142,6 +142,11 @@ impl Content {
         named.map(|domain| (&*domain.name, domain.entries - domain.unknown, domain.refusals))
     }
 
+    /// Domains about which nothing is said but that the list can't tell of somebody there.
+    pub(super) fn doubtful_domains(&self) -> impl Iterator<Item = &[u8]> {
+        self.domains.iter().skip(1).filter(|domain| !domain.named && domain.unknown > 0).map(|domain| &*domain.name)
+    }
+
     /// Domains that are named without any key, but for those about which the list can't tell.
     pub fn bare_domains(&self) -> impl Iterator<Item = &[u8]> {
         self.domain_counts().filter(|(_, keys, _)| *keys == 0).map(|(name, ..)| name)

@@ -137,6 +137,8 @@ pub struct Found<'s, 'k> {
     pub asked: Option<&'k AskedKey>,
     /// What was said in the place of an answer of a backend.
     pub own: Option<&'s Reply>,
+    /// A list that was never read, or is too old, may know better.
+    pub lists_missing: bool,
 }
 
 impl<'s> Found<'s, '_> {
@@ -146,10 +148,10 @@ impl<'s> Found<'s, '_> {
     }
 
     /// The same with that word, and with the reply that came with it. Where a list that was never read may know better,
-    /// "no" is not the last word.
+    /// "no" is not the last word. Where one only can't tell, it is.
     pub fn verified(self, verdict: Verdict, own: Option<&'s Reply>) -> Self {
         let enforced = match (verdict, self.enforced) {
-            (Verdict::Absent, Verdict::Unknown) => Verdict::Unknown,
+            (Verdict::Absent, Verdict::Unknown) if self.lists_missing => Verdict::Unknown,
             _ => verdict,
         };
         let verdict = if self.mode == Mode::Enforce { enforced } else { Verdict::Exists };

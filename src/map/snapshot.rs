@@ -282,6 +282,7 @@ impl Snapshot {
             mode: Mode::Enforce,
             asked: None,
             own: None,
+            lists_missing: self.missing.is_some(),
         };
         let raw = match address::split(key) {
             Ok(raw) => raw,
@@ -373,6 +374,7 @@ impl Snapshot {
             Decision::Refused(hit) | Decision::Unknown(hit) => (Verdict::Unknown, Some(hit)),
             Decision::NotListed => (if missing(&search).is_some() { Verdict::Unknown } else { Verdict::Absent }, None),
         };
+        let lists_missing = missing(&search).is_some();
         let (mode, is_asked) = (search.mode, search.is_asked && search.mode != Mode::Off);
         let local = name.kept.unwrap_or(name.lower);
         Found {
@@ -380,6 +382,7 @@ impl Snapshot {
             address: Some((local.bytes(), domain.bytes())),
             mode,
             asked: is_asked.then_some(&*asked),
+            lists_missing,
             ..self.finding(ours, verdict, step, hit)
         }
     }
@@ -398,6 +401,7 @@ impl Snapshot {
             mode: policy.mode,
             asked: None,
             own: None,
+            lists_missing: self.missing.is_some(),
         }
     }
 
@@ -543,7 +547,9 @@ impl Snapshot {
     fn add_named_domains(&mut self, wanted: impl Fn(&[u8]) -> Option<(&[u8], Option<u32>)>) {
         let contents: Vec<_> = self.contents.iter().map(|(_, content)| Arc::clone(content)).collect();
         let names = contents.iter().flat_map(|content| content.domains());
-        let mut names: Vec<_> = names.filter_map(|(name, _)| wanted(name)).collect();
+        // Where only a doubt is about a domain below ours, it must be found there; it makes no domain ours.
+        let doubtful = contents.iter().flat_map(|content| content.doubtful_domains()).map(|name| (name, None));
+        let mut names: Vec<_> = names.filter_map(|(name, _)| wanted(name)).chain(doubtful).collect();
         names.sort_by_cached_key(|&(name, _)| {
             let without_dot = name.strip_prefix(b".").unwrap_or(name);
             (memchr::memchr_iter(b'.', without_dot).count(), without_dot, name.len())
@@ -915,6 +921,15 @@ mod tests {
             vec![],
         );
         assert_eq!(ask(&implied, "b@big.example").0, Verdict::Foreign);
+        // But it is found at one below ours that nothing else names.
+        let below = |subdomains| {
+            let list = source(0, &[recipient("anna@example.org"), cannot_tell(recipient("b@x.example.org").key)]);
+            snapshot(vec![list], vec![group(&["example.org"], Policy { subdomains, ..Policy::default() })])
+        };
+        assert_eq!(ask(&below(true), "b@x.example.org").0, Verdict::Unknown);
+        assert_eq!(ask(&below(true), "c@x.example.org").0, Verdict::Absent);
+        assert_eq!(ask(&below(true), "anna@x.example.org").0, Verdict::Exists);
+        assert_eq!(ask(&below(false), "b@x.example.org").0, Verdict::Foreign);
         // A higher source knows better.
         let higher = snapshot(
             vec![

@@ -128,8 +128,9 @@ impl Probing {
         self.sweep();
         self.verdicts.configure(config);
         let directory = Arc::clone(directory);
-        let keep = move |key: &[u8], by: Option<ServerId>| {
-            directory.if_probed(key, &mut scratch, |recipient| recipient.route.witness(by)).flatten()
+        let keep = move |key: &[u8], by: Option<ServerId>| match directory.may_be_ours(key, &mut scratch) {
+            true => by,
+            false => directory.if_probed(key, &mut scratch, |recipient| recipient.route.witness(by)).flatten(),
         };
         self.verdicts.read(&self.scheduler, Box::new(keep), now);
     }
@@ -174,7 +175,8 @@ impl Probing {
             for part in [local, b"@", domain] {
                 key.extend_from_slice(part);
             }
-            !directory.snapshot().lookup(&key, &mut scratch, &mut ()).wants_probe()
+            let is_asked = directory.snapshot().lookup(&key, &mut scratch, &mut ()).wants_probe();
+            !is_asked && !directory.may_be_ours(&key, &mut scratch)
         });
         self.key = key;
         match next {
