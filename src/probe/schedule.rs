@@ -297,6 +297,8 @@ pub struct Scheduler {
     names: HashMap<Box<str>, Name>,
     wakes: BTreeSet<(Instant, Wake)>,
     commands: VecDeque<Command>,
+    /// Whose answers are among the commands.
+    delivering: HashSet<Ticket>,
     clock: Clock,
     stats: AskStats,
 }
@@ -320,6 +322,7 @@ impl Scheduler {
             names: HashMap::new(),
             wakes: BTreeSet::new(),
             commands: VecDeque::new(),
+            delivering: HashSet::new(),
             clock: Clock::new(now, epoch),
             stats: AskStats::default(),
         }
@@ -406,7 +409,7 @@ impl Scheduler {
             self.wakes.remove(&(deadline, Wake::Ticket(ticket)));
             let finding = Some(failure(Cause::Unconfigured));
             let answer = Answer { verdict: Verdict::Unknown, basis: Basis::Nothing, hit: None, finding };
-            self.commands.push_back(Command::Deliver(ticket, answer));
+            self.deliver(ticket, answer);
         }
     }
 
@@ -490,7 +493,9 @@ impl Scheduler {
     /// Nobody waits for this ticket any more; an answer that is on its way does not arrive.
     pub fn cancel(&mut self, ticket: Ticket) {
         let Some(id) = self.tickets.remove(&ticket) else {
-            self.commands.retain(|command| !matches!(command, Command::Deliver(to, _) if *to == ticket));
+            if self.delivering.remove(&ticket) {
+                self.commands.retain(|command| !matches!(command, Command::Deliver(to, _) if *to == ticket));
+            }
             return;
         };
         let Some(job) = self.jobs.get_mut(id.0 as usize) else { return };
@@ -502,7 +507,16 @@ impl Scheduler {
 
     /// The next thing to do.
     pub fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        let command = self.commands.pop_front();
+        if let Some(Command::Deliver(ticket, _)) = &command {
+            self.delivering.remove(ticket);
+        }
+        command
+    }
+
+    fn deliver(&mut self, ticket: Ticket, answer: Answer) {
+        self.delivering.insert(ticket);
+        self.commands.push_back(Command::Deliver(ticket, answer));
     }
 
     /// Whether there is something to be done.
@@ -604,7 +618,7 @@ impl Scheduler {
         self.cancel(ticket);
         let Some((hop, key)) = self.job(id).map(|job| (job.hop, job.key.clone())) else { return };
         let answer = self.fallback((hop, &key), &failure(Cause::Deadline), None, now);
-        self.commands.push_back(Command::Deliver(ticket, answer));
+        self.deliver(ticket, answer);
     }
 
     /// What can be said without the next hop.
@@ -670,7 +684,7 @@ impl Scheduler {
                     self.fallback((job.hop, &job.key), finding, policy, now)
                 }
             };
-            self.commands.push_back(Command::Deliver(waiter.ticket, answer));
+            self.deliver(waiter.ticket, answer);
         }
     }
 
