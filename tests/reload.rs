@@ -356,6 +356,38 @@ fn a_list_of_another_case_is_no_later_version_and_is_not_read_back() {
 }
 
 #[test]
+fn whom_a_list_can_t_tell_about_any_more_is_as_good_as_gone() {
+    let mut daemon = Setup::new().file("list", list(30)).config(&source("grace = \"1h\"")).start();
+    let doubtful = |count: usize| {
+        list(30)
+            .lines()
+            .enumerate()
+            .map(|(at, line)| format!("{line}{}\n", if at < count { " state=ful" } else { "" }))
+            .collect()
+    };
+    let text: String = doubtful(14);
+    daemon.write("list", text);
+    daemon.hup();
+    daemon.wait_for_log("14 of 30 entries are gone (16 now)");
+    assert_eq!(daemon.query("u0@example.org"), "OK u0@example.org");
+    let text: String = doubtful(1);
+    daemon.write("list", text);
+    daemon.hup();
+    assert_eq!(daemon.query("u0@example.org"), "OK u0@example.org", "it has a time of grace");
+}
+
+#[test]
+fn the_same_list_at_another_place_counts_as_before() {
+    let mut daemon = Setup::new().file("list", list(30)).config(&source("")).start();
+    daemon.write_config(&source("").replace("\"list\"\n\n", "\"new\"\n\n"));
+    daemon.hup();
+    assert!(daemon.query("nobody@example.org").starts_with("TEMP "), "the new file may have them");
+    daemon.write("new", list(30));
+    daemon.hup();
+    assert_eq!(daemon.query("nobody@example.org"), "NOTFOUND ");
+}
+
+#[test]
 fn an_end_mark_once_had_is_wanted_again() {
     let mut daemon = Setup::new().file("list", list(3) + "# end 3 lines\n").config(&source("")).start();
     daemon.write("list", list(4));

@@ -246,6 +246,9 @@ impl Status {
                     source.taken.map_or_else(|| "some time ago".to_owned(), |taken| ago(taken, now))
                 ),
                 "old" => "the list stays in force for those whom it lists".to_owned(),
+                "ok" | "saved" | "rolled-back" => {
+                    format!("a list of {} is in force", text::count(source.recipients, "recipient"))
+                }
                 _ => "it was never read; whom the other sources don't know gets \"try again later\"".to_owned(),
             };
             let _ = writeln!(out, "  meanwhile: {then}");

@@ -412,7 +412,12 @@ impl Catalog {
         );
         let vanished = if source.grace.is_zero() { Vec::new() } else { store.vanished(name, builder) };
         slot.vanished.restore(vanished, &saved.content, source.grace, Instant::now());
-        (slot.pin, slot.kept) = (pin, Some(kept(saved)));
+        let mut kept = kept(saved);
+        if pin.is_some() {
+            // By command it is as good as what the present file says.
+            kept.origin = source.origin.to_string();
+        }
+        (slot.pin, slot.kept) = (pin, Some(kept));
         slot.report.state = State::Saved;
         true
     }

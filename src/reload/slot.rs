@@ -165,7 +165,7 @@ impl Slot {
         self.schedule(source, error.may_pass(), false);
     }
 
-    /// The attempt was good. `true`: there is a new content.
+    /// The attempt was good. `true`: there is a new content, or the same counts for more than before.
     pub fn take(&mut self, source: &config::Source, attempt: Attempt, now: Instant) -> bool {
         let (taken, changes) = match attempt {
             Attempt::Same(taken) => (taken, None),
@@ -173,6 +173,7 @@ impl Slot {
             Attempt::Failed(_) => return false,
         };
         let is_new = changes.is_some() || self.kept.is_none();
+        let mut is_change = is_new;
         let is_settling = taken.is_settling;
         let origin = source.origin.to_string();
         let Taken { content, format, why, also, lines, marked, findings, modified, line_of, files, .. } = *taken;
@@ -211,11 +212,13 @@ impl Slot {
         } else if let Some(kept) = self.kept.as_mut().filter(|_| !rolled_back) {
             (kept.marked, kept.as_of, kept.format) = (marked, modified, format);
             (kept.line_of, kept.files) = (line_of, files);
+            // What another file or program said refused nobody.
+            is_change |= kept.origin != origin;
             self.is_unsaved |= kept.origin != origin;
             kept.origin = origin;
         }
         self.schedule(source, false, is_settling);
-        is_new
+        is_change
     }
 
     /// An old version is put in force.
