@@ -315,6 +315,16 @@ fn while_the_table_was_never_read_nobody_is_asked_in_its_place() {
     assert!(daemon.ask("nexthop", "main.example").starts_with("OK smtp:"));
 }
 
+#[test]
+fn the_command_tells_a_refused_connection_from_silence() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|there| there.local_addr()).expect("a port").port();
+    let backend = Backend::start(Manner::Good);
+    let text = config(&backend, "", "").replace(&backend.address.to_string(), &format!("127.0.0.1:{port}"));
+    let setup = Setup::new().file("list", "listed@example.org\n").file("p.toml", text.replace("DIR/", ""));
+    let probed = run(&["probe", "-c", &setup.path("p.toml").display().to_string(), "nobody@example.org"]);
+    assert!(format!("{}{}", probed.out, probed.err).contains("connection refused"), "{probed:?}");
+}
+
 /// A list that only can't tell leaves it to the backend; one that was never read may know better.
 #[test]
 fn a_doubt_of_a_list_ends_with_what_the_backend_says() {

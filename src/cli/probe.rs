@@ -215,7 +215,7 @@ impl Plan {
             while machine.poll_transmit(&mut out) {}
             upstream.send(&out)?;
             let Some(due) = machine.poll_timeout() else { return Ok(()) };
-            upstream.wait(due.saturating_duration_since(Instant::now()))?;
+            upstream.wait(is_connected, due.saturating_duration_since(Instant::now()))?;
             if !is_connected && upstream.connect_result()? {
                 is_connected = true;
                 machine.handle_connected(Instant::now());

@@ -98,11 +98,11 @@ impl Upstream {
         }
     }
 
-    /// Waits until there is something to read, or to connect or write while that is under way. Not for the loop.
-    pub fn wait(&self, patience: Duration) -> io::Result<()> {
+    /// Waits until there is something to read, or to connect or write while that is under way. Not for the loop. What became
+    /// of connecting can be asked for only once, so the caller says whether it is over.
+    pub fn wait(&self, is_connected: bool, patience: Duration) -> io::Result<()> {
         let mut wanted = PollFlags::POLLIN;
-        let is_connecting = matches!(self.connect_result(), Ok(false));
-        if is_connecting || !self.output.is_empty() || self.tunnel.as_ref().is_some_and(Tunnel::wants_write) {
+        if !is_connected || !self.output.is_empty() || self.tunnel.as_ref().is_some_and(Tunnel::wants_write) {
             wanted |= PollFlags::POLLOUT;
         }
         // A remainder of a millisecond is waited for, not spun for.
