@@ -688,11 +688,14 @@ fn a_domain_file_that_is_being_written_or_cut_short_loses_no_domain() {
     assert_eq!(daemon.query("anna@d2.example"), "OK anna@d2.example");
     write_in_place(&daemon.path("domains"), names(40).as_bytes());
     until("all of it, without anybody asking", || daemon.query("anna@d39.example").starts_with("OK "));
-    // Put in place as a whole it is complete; but so much is not lost by intention.
+    // Put in place as a whole it is complete; but so much is not lost by intention. What is lost is told.
     daemon.write("domains", names(39));
     daemon.hup();
     assert_eq!(daemon.ask("domains", "d39.example"), "NOTFOUND ");
+    daemon.wait_for_log("domains: it no longer names d39.example");
     daemon.write("domains", names(10));
+    let checked = run(&["check", "--diff", "-c", &daemon.path("rcptmapd.toml").display().to_string()]);
+    assert!(checked.code == Some(65) && checked.out.contains("29 of 39 entries are gone"), "{checked:?}");
     daemon.hup();
     let path = daemon.path("domains").display().to_string();
     let config = daemon.path("rcptmapd.toml").display().to_string();
@@ -705,6 +708,44 @@ fn a_domain_file_that_is_being_written_or_cut_short_loses_no_domain() {
     let forced = run(&arguments);
     assert_eq!(forced.code, Some(0), "{forced:?}");
     assert_eq!(daemon.ask("domains", "d38.example"), "NOTFOUND ");
+    let wrong = run(&["reload", "-c", &config, "--force", "domains"]);
+    assert!(wrong.code == Some(65) && wrong.err.contains(&path), "{wrong:?}");
+    // Few names are guarded, too.
+    daemon.write("domains", names(6));
+    daemon.hup();
+    let forced = run(&arguments);
+    assert_eq!(forced.code, Some(0), "{forced:?}");
+    daemon.write("domains", names(2));
+    daemon.hup();
+    daemon.wait_for_log("4 of 6 entries are gone (2 now)");
+    assert_eq!(daemon.query("anna@d5.example"), "OK anna@d5.example");
+}
+
+#[test]
+fn check_diff_tells_what_a_changed_configuration_takes_away() {
+    let two = format!("{}[[source]]\nname = \"more\"\npath = \"more\"\n", source(""));
+    let domains = |names: &str| format!("[[domain]]\nnames = [{names}]\n");
+    let mut daemon = Setup::new()
+        .file("list", list(30))
+        .file("more", "anna@example.net\nbert@example.net\n")
+        .config(&format!("{two}{}", domains("\"example.org\", \"example.net\"")))
+        .start();
+    let config = daemon.path("rcptmapd.toml").display().to_string();
+    let diff = || run(&["check", "--diff", "-c", &config]);
+    assert_eq!(diff().code, Some(0));
+    daemon.write_config(&format!("{}{}", source(""), domains("\"example.org\", \"example.com\"")));
+    let told = diff();
+    assert_eq!(told.code, Some(1), "{told:?}");
+    for line in [
+        "more: no longer in the configuration",
+        "removed     2 recipients",
+        "added       example.com",
+        "removed     example.net",
+    ] {
+        assert!(told.out.contains(line), "{line}: {told:?}");
+    }
+    daemon.hup();
+    assert_eq!(diff().code, Some(0));
 }
 
 #[test]

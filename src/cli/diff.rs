@@ -14,10 +14,31 @@ use super::order::order;
 use super::text::{self, Style};
 use super::{Failure, exit, status};
 
+/// Domains that are named.
+const SHOWN: usize = 10;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Rehearsal {
     sources: Vec<Source>,
+    files: Vec<File>,
+    sources_gone: Vec<Gone>,
+    domains_added: Vec<String>,
+    domains_gone: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct File {
+    path: String,
+    error: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Gone {
+    name: String,
+    recipients: usize,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,9 +90,11 @@ pub fn run(whom: &Whom, json: bool) -> Result<u8, Failure> {
 
 impl Rehearsal {
     fn code(&self) -> u8 {
-        if self.sources.iter().any(|source| source.error.is_some()) {
+        let errors = self.sources.iter().map(|source| &source.error).chain(self.files.iter().map(|file| &file.error));
+        let config = self.sources_gone.len() + self.domains_added.len() + self.domains_gone.len();
+        if errors.flatten().next().is_some() {
             exit::DATA
-        } else if self.sources.iter().any(|source| source.changes.is_some()) {
+        } else if config > 0 || self.sources.iter().any(|source| source.changes.is_some()) {
             exit::NO
         } else {
             exit::OK
@@ -83,6 +106,23 @@ impl Rehearsal {
         for source in &self.sources {
             let _ = writeln!(out, "{} {}", style.head(&format!("{}:", source.name)), source.origin);
             source.text(style, &mut out);
+        }
+        for Gone { name, recipients } in &self.sources_gone {
+            let _ = writeln!(out, "{} no longer in the configuration", style.head(&format!("{name}:")));
+            let _ = writeln!(out, "  {:<11} {}", "removed", text::count(*recipients, "recipient"));
+        }
+        for File { path, error } in &self.files {
+            if let Some(error) = error {
+                let _ = writeln!(out, "{}\n  {:<11} {}", style.head(path), "NOT TAKEN", style.bad(error));
+            }
+        }
+        for (label, names) in [("added", &self.domains_added), ("removed", &self.domains_gone)] {
+            if !names.is_empty() {
+                let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
+                let more = names.len().saturating_sub(SHOWN);
+                let more = if more > 0 { format!(" and {} more", text::number(more)) } else { String::new() };
+                let _ = writeln!(out, "{}\n  {label:<11} {shown}{more}", style.head("our domains:"));
+            }
         }
         let line = match self.code() {
             exit::OK => style.good("a reload would change nothing"),

@@ -24,7 +24,8 @@ the control socket is not for you.")]
 pub struct Args {
     #[command(flatten)]
     whom: Whom,
-    /// Take this source whatever it has lost (max_shrink, a whole domain, min_entries, the end mark)
+    /// Take this source, or the domain file or table of this path, whatever it has lost (max_shrink, a whole domain,
+    /// min_entries, the end mark); but not an empty one
     #[arg(long, value_name = "SOURCE")]
     force: Vec<String>,
     /// For programs

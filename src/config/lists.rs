@@ -108,6 +108,8 @@ impl fmt::Display for Origin {
 pub struct Source {
     /// Its name in messages and commands.
     pub name: String,
+    /// The configuration gives it that name; else it is made of its file's or program's.
+    pub is_named: bool,
     /// Where the content comes from.
     pub origin: Origin,
     /// How it is written; `None`: that is found out.
@@ -148,6 +150,7 @@ impl Source {
     /// A source with the defaults.
     pub fn new(name: String, origin: Origin) -> Source {
         Source {
+            is_named: false,
             name,
             origin,
             format: None,

@@ -85,6 +85,8 @@ impl Content {
                     common[domain.0 as usize] += 1;
                     changed[domain.0 as usize] += usize::from(self.entry(old) != new.entry(class));
                 }
+                // Whom it never accepted, and can't tell about, is told of among the bad lines.
+                None if *new.entry(class) == Entry::Unknown => doubted[domain.0 as usize] += 1,
                 None => first.take(number, || text(local, new.domain_name(domain))),
             }
             ControlFlow::Continue(())

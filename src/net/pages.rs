@@ -31,7 +31,9 @@ pub fn respond(request: &Request<'_>, control: bool, core: &mut Core, out: &mut 
     let (media, body) = match (request.method, request.path) {
         (Method::Post, path @ ("/reload" | "/rollback" | "/rehearse")) if control => match order(path, request.query) {
             Ok(Order::Reload { force }) if force.iter().any(|name| !is_source(core, name)) => {
-                let names: Vec<&str> = core.report.sources.iter().map(|source| source.name.as_str()).collect();
+                let sources = core.report.sources.iter().map(|source| source.name.clone());
+                let files = core.report.files.iter().map(|file| file.path.display().to_string());
+                let names: Vec<String> = sources.chain(files).collect();
                 let why = format!("there is no such source to force; there are {}\n", names.join(", "));
                 http::encode(400, TEXT, why.as_bytes(), false, out);
                 return Page::Written;

@@ -4,7 +4,7 @@
 //! was, and the report says why. Nothing new means no new directory. Runs on the loader's thread, and in `check` and
 //! `explain`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -13,7 +13,7 @@ use super::assemble;
 use super::files::Look;
 use super::guard;
 use super::read::{self, ReadAs, Request, SourceError};
-use super::report::{Report, SourceReport, State};
+use super::report::{FileReport, Report, SourceReport, State};
 use super::saved::Meta;
 use super::slot::{self, Attempt, Kept, Pin, Slot};
 use super::store::{Rollback, Saved, Store};
@@ -56,6 +56,20 @@ pub struct Serves {
     pub file: Option<PathBuf>,
     /// The control socket is another one than the file says.
     pub own_control: bool,
+}
+
+/// What a reload would do now.
+pub struct Rehearsal {
+    /// The sources of the new configuration, as if it had been done.
+    pub sources: Vec<SourceReport>,
+    /// Its domain files and tables.
+    pub files: Vec<FileReport>,
+    /// Sources that are no longer in it, with the recipients of each.
+    pub gone: Vec<(String, usize)>,
+    /// Domains that would be ours; empty where none is declared.
+    pub domains_added: Vec<String>,
+    /// Domains that would be ours no longer.
+    pub domains_gone: Vec<String>,
 }
 
 /// The parts of a configuration that shape a directory.
@@ -176,8 +190,34 @@ impl Catalog {
         (directory, self.last.clone())
     }
 
-    /// What a reload would do now: the reports of all sources, as if it had been done.
-    pub fn rehearse(&mut self, config: &Config) -> Vec<SourceReport> {
+    /// What a reload would do now; `old`: the configuration in force.
+    pub fn rehearse(&mut self, old: &Config, config: &Config) -> Rehearsal {
+        let is_gone = |source: &&SourceReport| config.sources.iter().all(|kept| kept.name != source.name);
+        let gone =
+            self.last.sources.iter().filter(is_gone).map(|source| (source.name.clone(), source.ours())).collect();
+        let mut tables = self.tables.clone();
+        let command = |name: &str| force_command(self.serves.as_ref(), config, name);
+        tables.read(config, true, &Force { names: &[], command: &command }, Instant::now());
+        let names = |config: &Config, tables: &Tables| -> BTreeSet<String> {
+            let groups = assemble::groups(config, tables).0.into_iter();
+            groups.flat_map(|group| group.names).map(|name| String::from_utf8_lossy(&name).into_owned()).collect()
+        };
+        let (before, after) = (names(old, &self.tables), names(config, &tables));
+        // Without any, those that sources name are ours, and what becomes of them is told there.
+        let is_declared = !before.is_empty() && !after.is_empty();
+        let only = |one: &BTreeSet<String>, other| -> Vec<String> {
+            if is_declared { one.difference(other).cloned().collect() } else { Vec::new() }
+        };
+        Rehearsal {
+            files: tables.reports(),
+            gone,
+            domains_added: only(&after, &before),
+            domains_gone: only(&before, &after),
+            sources: self.rehearse_sources(config),
+        }
+    }
+
+    fn rehearse_sources(&mut self, config: &Config) -> Vec<SourceReport> {
         let setting = self.setting(config, &[]);
         let mut reports = Vec::new();
         for source in &config.sources {
@@ -491,8 +531,10 @@ impl Catalog {
             return Attempt::Same(Box::new(taken));
         }
         let changes = kept.content.changes_to(&taken.content);
-        // Another file, or names that are folded in another way, are no later version of the same.
-        let is_later = kept.origin == source.origin.to_string() && kept.content.is_folded_like(&taken.content);
+        // Another file under a name that was made of its own is no later version of the same; nor are names that are folded
+        // in another way.
+        let is_same = source.is_named || kept.origin == source.origin.to_string();
+        let is_later = is_same && kept.content.is_folded_like(&taken.content);
         if is_later && !is_forced {
             let marked = (kept.marked, taken.marked);
             let ours = |domain: &[u8]| setting.is_ours(domain);

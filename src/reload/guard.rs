@@ -90,7 +90,7 @@ pub fn check(
     let after = before - vanished + change(|domain| domain.added);
     // With a whole domain gone the share may be small, and with a great share gone the domains don't matter: the share
     // says more, so it comes first.
-    share(before, vanished, after, limit)?;
+    share(FEW_ENTRIES, before, vanished, after, limit)?;
     if lost.is_empty() || limit >= 100 {
         return Ok(());
     }
@@ -98,9 +98,9 @@ pub fn check(
     Err(Guard::LostDomain { domains: lost.into_iter().take(NAMED_DOMAINS).collect(), count })
 }
 
-/// Whether so many of the entries may go: above a few, no more than `limit` hundredths.
-pub fn share(before: usize, vanished: usize, after: usize, limit: u8) -> Result<(), Guard> {
-    if before > FEW_ENTRIES && vanished * 100 > before * usize::from(limit) {
+/// Whether so many of the entries may go: above a `few`, no more than `limit` hundredths.
+pub fn share(few: usize, before: usize, vanished: usize, after: usize, limit: u8) -> Result<(), Guard> {
+    if before > few && vanished * 100 > before * usize::from(limit) {
         return Err(Guard::Shrunk { vanished, before, after, limit });
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::catalog::Rehearsal;
 use super::{FaultLine, FileReport, Findings, SourceReport};
 use crate::map::{Changes, DomainChange};
 
@@ -69,9 +70,19 @@ fn changes(changes: &Changes) -> Value {
     })
 }
 
-/// What a reload would do: `changes` of each source, or the `error` that would hold it back.
-pub fn rehearsal(reports: &[SourceReport]) -> Value {
-    json!({ "sources": reports.iter().map(SourceReport::to_json).collect::<Vec<_>>() })
+/// What a reload would do: `changes` of each source, or the `error` that would hold it back; and what comes of a changed
+/// configuration.
+pub fn rehearsal(rehearsal: &Rehearsal) -> Value {
+    let Rehearsal { sources, files, gone, domains_added, domains_gone } = rehearsal;
+    json!({
+        "sources": sources.iter().map(SourceReport::to_json).collect::<Vec<_>>(),
+        "files": files.iter().map(FileReport::to_json).collect::<Vec<_>>(),
+        "sources_gone": gone.iter().map(|(name, recipients)| json!({
+            "name": name, "recipients": recipients,
+        })).collect::<Vec<_>>(),
+        "domains_added": domains_added,
+        "domains_gone": domains_gone,
+    })
 }
 
 impl FileReport {

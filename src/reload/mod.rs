@@ -265,8 +265,8 @@ impl Worker {
                 },
                 _ => match self.read_config(first) {
                     Ok(config) => {
-                        let reports = self.catalog.rehearse(config.as_ref().unwrap_or(&self.config));
-                        (ticket, 200, json::rehearsal(&reports).to_string())
+                        let rehearsal = self.catalog.rehearse(&self.config, config.as_ref().unwrap_or(&self.config));
+                        (ticket, 200, json::rehearsal(&rehearsal).to_string())
                     }
                     Err(error) => (ticket, 409, error.to_string()),
                 },

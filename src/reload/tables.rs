@@ -12,10 +12,17 @@ use super::read::{self, ReadAs, Request, SETTLING, SourceError, Taken};
 use super::report::{FileReport, State};
 use super::slot::MAX_RETRY;
 use crate::config::{self, Config, MapKind, Origin};
+use crate::logging::escape;
 use crate::map::{Builder, Content, Domains, HashKey};
 use crate::source::Options;
 
+/// With more names than this a domain file or table does not lose a large share of them by intention.
+const FEW_NAMES: usize = 4;
+/// Lost names that are told.
+const SHOWN: usize = 10;
+
 /// The files that are no source of recipients.
+#[derive(Clone)]
 pub struct Tables {
     key: HashKey,
     domain_files: HashMap<PathBuf, Kept>,
@@ -27,6 +34,7 @@ pub struct Tables {
 }
 
 /// What is in force of a file.
+#[derive(Clone)]
 struct Kept {
     content: Arc<Content>,
     look: Look,
@@ -147,14 +155,21 @@ impl Tables {
         if let Some(old) = self.kept(read_as).get(path) {
             is_new = old.content.digest() != content.digest();
             let is_forced = force.names.iter().any(|name| Path::new(name) == path);
-            let lost = if is_new && !is_forced { lost(&old.content, &content) } else { 0 };
+            let names = if is_new { lost(&old.content, &content) } else { Vec::new() };
+            let lost = if is_forced { 0 } else { names.len() };
             // In the middle of being written it is shorter than before and than after.
             if lost > 0 && is_settling {
                 return Ok(Fate::Settling);
             }
             let (before, after) = (old.content.statements(), content.statements());
-            guard::share(before, lost, after, config::DEFAULT_MAX_SHRINK)
+            guard::share(FEW_NAMES, before, lost, after, config::DEFAULT_MAX_SHRINK)
                 .map_err(|guard| SourceError::Guarded { path: path.into(), guard })?;
+            if !names.is_empty() {
+                let more = names.len().saturating_sub(SHOWN);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let shown = names.get(..SHOWN).unwrap_or(&names).join(", ");
+                log::warn!("{}: it no longer names {shown}{more}", path.display());
+            }
         }
         self.kept(read_as).insert(path.into(), Kept { content: Arc::new(content), look });
         Ok(Fate::Taken(findings, is_new))
@@ -215,7 +230,8 @@ impl Tables {
 }
 
 /// Domains and keys that the old version of a file had and the new one has not.
-fn lost(old: &Content, new: &Content) -> usize {
-    let domains = old.domains().filter(|(name, _)| !new.names(name)).count();
-    domains + old.pairs().iter().filter(|(key, _)| new.pairs().find(key).is_none()).count()
+fn lost(old: &Content, new: &Content) -> Vec<String> {
+    let domains = old.domains().map(|(name, _)| name).filter(|name| !new.names(name));
+    let keys = old.pairs().iter().map(|(key, _)| key).filter(|key| new.pairs().find(key).is_none());
+    domains.chain(keys).map(|name| escape(name).to_string()).collect()
 }

@@ -106,6 +106,7 @@ impl Resolver<'_> {
             source.disabled = self.get(SOURCE, "disabled", disabled, Disabled::Keep);
 
             let named = self.at(SOURCE, "name", name);
+            source.is_named = named.is_some();
             let (name, at) = named.unwrap_or_else(|| (self.source_name(&source.origin, &seen), here));
             if let Some(first) = seen.get(&name) {
                 let first = self.map.other(at, *first);
