@@ -27,24 +27,33 @@ pub(super) fn access(value: &[u8]) -> Result<Action, Fault> {
         Ok(Action::Accept)
     } else if is("SKIP") || is("DUNNO") {
         Ok(Action::Skip)
-    } else if is("REJECT") {
-        // confRCPTREJ_MSG
-        Ok(Action::Refuse(make(550, "5.2.1", "Mailbox disabled for this recipient")))
-    } else if let Some(text) = strip(&text, "REJECT ") {
-        // Postfix's (access(5)), as the next ones
-        Ok(Action::Refuse(said(text, Some("5.7.1"))))
-    } else if let Some(text) = strip(&text, "DEFER ") {
-        Ok(Action::Refuse(said(text, Some("4.7.1"))))
-    } else if is("DEFER") || is("DEFER_IF_PERMIT") {
-        Ok(Action::Refuse(make(450, "4.7.1", "Try again later")))
     } else if is("ERROR") {
         Ok(Action::Refuse(None))
-    } else if let Some(error) = strip(&text, "ERROR:") {
-        Ok(Action::Refuse(error_mailer(error)))
+    } else if let Some(reply) = refusal(&text) {
+        Ok(Action::Refuse(reply))
     } else if code(&text).is_some() {
         Ok(Action::Refuse(said(&text, None)))
     } else {
         Err(Fault::Value)
+    }
+}
+
+/// What a value refuses with that begins with a word for it; none: it does not begin with one.
+fn refusal(text: &str) -> Option<Option<Reply>> {
+    let is = |word: &str| text.eq_ignore_ascii_case(word);
+    let behind = |word: &str| strip(text, word)?.strip_prefix(' ');
+    if is("REJECT") {
+        // confRCPTREJ_MSG
+        Some(make(550, "5.2.1", "Mailbox disabled for this recipient"))
+    } else if let Some(text) = behind("REJECT") {
+        // Postfix's (access(5)), as the next ones
+        Some(said(text, Some("5.7.1")))
+    } else if is("DEFER") || is("DEFER_IF_PERMIT") {
+        Some(make(450, "4.7.1", "Try again later"))
+    } else if let Some(text) = behind("DEFER").or_else(|| behind("DEFER_IF_PERMIT")) {
+        Some(said(text, Some("4.7.1")))
+    } else {
+        strip(text, "ERROR:").map(error_mailer)
     }
 }
 
@@ -59,14 +68,17 @@ pub fn error_mailer(rest: &str) -> Option<Reply> {
     }
 }
 
-/// Whether a value that follows no rule of ours begins with `4xx` or `5xx` and a blank, or is `REJECT`.
+/// Whether a value that follows no rule of ours begins with `4xx` or `5xx` and a blank, or with a word by which an access
+/// file refuses, or Exim.
 pub(super) fn is_refusal(value: &[u8]) -> bool {
     match value {
         [b'4' | b'5', b'0'..=b'9', b'0'..=b'9', b' ', ..] => true,
-        _ => {
-            value.get(..6).is_some_and(|v| v.eq_ignore_ascii_case(b"REJECT")) && value.get(6).is_none_or(|b| *b == b' ')
-                || value.get(..6).is_some_and(|v| v.eq_ignore_ascii_case(b"ERROR:"))
+        // Most values begin otherwise, and are not looked at further.
+        [b'R' | b'r' | b'D' | b'd' | b'E' | b'e' | b':', ..] => {
+            let text = String::from_utf8_lossy(value);
+            refusal(&text).is_some() || [":fail:", ":defer:"].iter().any(|word| strip(&text, word).is_some())
         }
+        _ => false,
     }
 }
 
@@ -174,6 +186,7 @@ mod tests {
             ("reject 5.1.1 Gone", "550 5.1.1 Gone"),
             ("DEFER not now", "450 4.7.1 not now"),
             ("DEFER", "450 4.7.1 Try again later"),
+            ("DEFER_IF_PERMIT not now", "450 4.7.1 not now"),
             ("ERROR:5.1.1:\"550 5.1.1 Nobody here by that name\"", "550 5.1.1 Nobody here by that name"),
             ("error:5.1.1:\"550 User unknown\"", "550 5.1.1 User unknown"),
             ("ERROR:5.1.1:User unknown", "550 5.1.1 User unknown"),
@@ -195,6 +208,28 @@ mod tests {
         }
         for value in ["x", "anna@example.org", "55 no", "250 2.0.0 ok", "5500 x", "FRIEND"] {
             assert_eq!(access(value.as_bytes()), Err(Fault::Value), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_known_among_the_values_of_any_list() {
+        for value in [
+            "REJECT",
+            "reject gone",
+            "DEFER",
+            "defer 4.7.1 later",
+            "DEFER_IF_PERMIT",
+            "DEFER_IF_PERMIT later",
+            "ERROR:5.1.1:gone",
+            "550 gone",
+            "450 4.2.1 later",
+            ":fail: gone",
+            ":DEFER:",
+        ] {
+            assert!(is_refusal(value.as_bytes()), "{value}");
+        }
+        for value in ["OK", "rejects@x.example", "deferred", "error", "550", "dora", ":blackhole:", "DISCARD", ""] {
+            assert!(!is_refusal(value.as_bytes()), "{value}");
         }
     }
 

@@ -14,20 +14,22 @@
 
 use memchr::memchr;
 
-use super::action::make;
+use super::action::{is_refusal, make};
 use super::lines::{is_idle, trim_end, trim_start};
 use super::syntax::{Shape, attached, key_and_value, shape, wildcard};
+use super::unclear::unknown;
 use super::{Date, Fault, Grant, Item, Key, Options, Reader, Refused, Sink, Skip};
 
 #[derive(Debug)]
 pub(super) struct Plain {
     domain: Vec<u8>,
     today: Date,
+    detected: bool,
 }
 
 impl Reader for Plain {
     fn new(options: &Options) -> Plain {
-        Plain { domain: options.domain.clone(), today: options.today }
+        Plain { domain: options.domain.clone(), today: options.today, detected: options.detected }
     }
 
     #[inline]
@@ -36,6 +38,11 @@ impl Reader for Plain {
             return Ok(());
         }
         match self.item(trim_start(line)) {
+            // The list may be a map, or an access file, whose key without a value made it look like one of ours.
+            Ok(Some(item)) if self.detected && matches!(item.grant, Grant::Accept { value } if is_refusal(value)) => {
+                sink.fault(number, line, Fault::Refusal);
+                unknown(number, item.key, sink);
+            }
             Ok(Some(item)) => sink.item(number, item),
             Ok(None) => sink.skip(number, Skip::Expired),
             Err(fault) => sink.fault(number, line, fault),
@@ -197,6 +204,27 @@ mod tests {
                 "9 recipient anna@example.org",
             ]
         );
+    }
+
+    #[test]
+    fn a_refusal_in_a_list_of_an_unsaid_format_is_not_taken_for_a_recipient() {
+        for refusal in ["REJECT", "DEFER", "550 gone", ":fail: gone"] {
+            let text = format!("a@x.example anna\nb@x.example {refusal}\nc@x.example\nd@x.example dora\n");
+            assert_eq!(crate::source::detect(text.as_bytes(), "list").format, Format::Plain, "{refusal}");
+            let said = |detected| {
+                let options = Options { detected, ..Options::default() };
+                let digest = digest_chunks(Format::Plain, &options, [text.as_bytes()]);
+                digest.events.iter().map(ToString::to_string).collect::<Vec<_>>()
+            };
+            let put_off = said(true);
+            assert_eq!(put_off[1], format!("2 fault Refusal | b@x.example {refusal}"));
+            assert!(
+                put_off[2..put_off.len() - 2].iter().all(|event| event == "2 recipient b@x.example ?"),
+                "{put_off:?}"
+            );
+            assert_eq!(put_off[put_off.len() - 2..], ["3 recipient c@x.example", "4 recipient d@x.example = dora"]);
+            assert_eq!(said(false)[1], format!("2 recipient b@x.example = {refusal}"));
+        }
     }
 
     #[test]
