@@ -47,11 +47,11 @@ fn refusal(text: &str) -> Option<Option<Reply>> {
         Some(make(550, "5.2.1", "Mailbox disabled for this recipient"))
     } else if let Some(text) = behind("REJECT") {
         // Postfix's (access(5)), as the next ones
-        Some(said(text, Some("5.7.1")))
+        Some(said_as(Class::Never, text, "5.7.1"))
     } else if is("DEFER") || is("DEFER_IF_PERMIT") {
         Some(make(450, "4.7.1", "Try again later"))
     } else if let Some(text) = behind("DEFER").or_else(|| behind("DEFER_IF_PERMIT")) {
-        Some(said(text, Some("4.7.1")))
+        Some(said_as(Class::Later, text, "4.7.1"))
     } else {
         strip(text, "ERROR:").map(error_mailer)
     }
@@ -82,9 +82,27 @@ pub(super) fn is_refusal(value: &[u8]) -> bool {
     }
 }
 
+/// What a word says that decides whether it is for now or for good.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// 4xx
+    Later,
+    /// 5xx
+    Never,
+}
+
 /// `[550 ][5.1.1 ]text`, perhaps in quotes. A status inside the text wins over `status`, the class of the reply code
 /// over that of the status.
 pub(super) fn said(text: &str, status: Option<&str>) -> Option<Reply> {
+    worded(None, text, status)
+}
+
+/// The same behind a word whose class the text does not change: `DEFER 5.7.1 not now` is 450 4.7.1.
+pub(super) fn said_as(class: Class, text: &str, status: &str) -> Option<Reply> {
+    worded(Some(class), text, Some(status))
+}
+
+fn worded(class: Option<Class>, text: &str, status: Option<&str>) -> Option<Reply> {
     let text = text.trim();
     let text = std::str::from_utf8(unquoted(text.as_bytes())).unwrap_or(text).trim();
     let (number, rest) = match code(text) {
@@ -97,7 +115,13 @@ pub(super) fn said(text: &str, status: Option<&str>) -> Option<Reply> {
         _ => (None, rest),
     };
     let status = inner.or(status);
-    let number = number.unwrap_or(if status.is_some_and(|s| s.starts_with('4')) { 450 } else { 550 });
+    let of = |class, number: &u16| (class == Class::Later) == (*number < 500);
+    let by_status = if status.is_some_and(|s| s.starts_with('4')) { Class::Later } else { Class::Never };
+    let number = number.filter(|number| class.is_none_or(|class| of(class, number)));
+    let number = number.unwrap_or(match class.unwrap_or(by_status) {
+        Class::Later => 450,
+        Class::Never => 550,
+    });
     let class = if number < 500 { '4' } else { '5' };
     let status = match status.and_then(|s| s.get(1..)) {
         Some(rest) => format!("{class}{rest}"),
@@ -185,6 +209,14 @@ mod tests {
             ("REJECT Left the company", "550 5.7.1 Left the company"),
             ("reject 5.1.1 Gone", "550 5.1.1 Gone"),
             ("DEFER not now", "450 4.7.1 not now"),
+            ("reject 4.1.1 Gone", "550 5.1.1 Gone"),
+            ("REJECT 450 4.1.1 Gone", "550 5.1.1 Gone"),
+            ("REJECT 554 Gone", "554 5.7.1 Gone"),
+            ("DEFER 5.7.1 come later", "450 4.7.1 come later"),
+            ("DEFER 5.7.1", "450 4.7.1 Try again later"),
+            ("DEFER 550 5.7.1 come later", "450 4.7.1 come later"),
+            ("DEFER 451 come later", "451 4.7.1 come later"),
+            ("DEFER_IF_PERMIT 5.7.1 come later", "450 4.7.1 come later"),
             ("DEFER", "450 4.7.1 Try again later"),
             ("DEFER_IF_PERMIT not now", "450 4.7.1 not now"),
             ("ERROR:5.1.1:\"550 5.1.1 Nobody here by that name\"", "550 5.1.1 Nobody here by that name"),

@@ -5,7 +5,7 @@
 
 use memchr::memchr;
 
-use super::action::{said, strip};
+use super::action::{Class, said, said_as, strip};
 use super::lines::{Join, trim_end, trim_start};
 use super::syntax::{Shape, attached, quoted_end, shape, unquoted};
 use super::{Fault, Grant, Item, Key, Options, Reader, Refused, Sink};
@@ -64,7 +64,7 @@ pub(super) fn redirection(target: &[u8]) -> Grant<'_> {
         Grant::Refuse(said(text, Some("5.1.1")))
     } else if let Some(text) = strip(&text, ":defer:") {
         let text = if text.trim().is_empty() { "Try again later" } else { text };
-        Grant::Refuse(said(text, Some("4.3.0")))
+        Grant::Refuse(said_as(Class::Later, text, "4.3.0"))
     } else if strip(&text, ":unknown:").is_some() {
         Grant::Refuse(None)
     } else {
@@ -75,6 +75,16 @@ pub(super) fn redirection(target: &[u8]) -> Grant<'_> {
 #[cfg(test)]
 mod tests {
     use crate::source::{Format, digest};
+
+    #[test]
+    fn a_deferral_is_for_now_whatever_its_text_says() {
+        let text = b"anna: :defer: 550 5.7.1 moving\nbert: :defer: 5.7.1 moving\n";
+        let events: Vec<String> = digest(Format::Aliases, text).events.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            events,
+            ["1 recipient anna@example.org ! 450 4.7.1 moving", "2 recipient bert@example.org ! 450 4.7.1 moving"]
+        );
+    }
 
     #[test]
     fn names_are_recipients() {
