@@ -1,9 +1,12 @@
 //! passwd(5), and Dovecot's passwd-file, which looks like it. The password never leaves this file: it is neither kept
-//! nor part of a report.
+//! nor part of a report. A line without a colon may be the rest of one, so the word in it is told to nobody; since it may
+//! as well be a name, it is everybody at the attached domain about whom the list then can't tell.
+
+use memchr::memchr;
 
 use super::lines::is_idle;
-use super::syntax::{Shape, attached, shape};
-use super::unclear::Cut;
+use super::syntax::{Shape, attached, is_full_domain, is_local, shape};
+use super::unclear::{Cut, unknown};
 use super::{Fault, Grant, Item, Key, Options, Reader, Refused, Sink, Skip};
 
 /// `name:x:uid:gid:gecos:home:shell`: people, by uid and shell.
@@ -19,13 +22,13 @@ impl Reader for Passwd {
 
     fn line<S: Sink>(&mut self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Refused> {
         if !is_idle(line) {
-            tell(number, line, self.account(line), sink);
+            tell(number, line, self.account(line), &self.options.domain, sink);
         }
         Ok(())
     }
 
     fn cut<S: Sink>(&mut self, number: u32, start: &[u8], sink: &mut S) -> Result<(), Refused> {
-        tell(number, start, Err(Fault::TooLong), sink);
+        tell(number, start, Err(Fault::TooLong), &self.options.domain, sink);
         self.line(number, start, &mut Cut(sink))
     }
 }
@@ -79,13 +82,13 @@ impl Reader for PasswdFile {
 
     fn line<S: Sink>(&mut self, number: u32, line: &[u8], sink: &mut S) -> Result<(), Refused> {
         if !is_idle(line) {
-            tell(number, line, user(line, &self.domain).map(Ok), sink);
+            tell(number, line, user(line, &self.domain).map(Ok), &self.domain, sink);
         }
         Ok(())
     }
 
     fn cut<S: Sink>(&mut self, number: u32, start: &[u8], sink: &mut S) -> Result<(), Refused> {
-        tell(number, start, Err(Fault::TooLong), sink);
+        tell(number, start, Err(Fault::TooLong), &self.domain, sink);
         self.line(number, start, &mut Cut(sink))
     }
 }
@@ -103,11 +106,25 @@ fn user<'a>(line: &'a [u8], domain: &'a [u8]) -> Result<Key<'a>, Fault> {
 }
 
 /// Reports an account. Of a line at fault the name is shown, since a password may follow.
-fn tell<S: Sink>(number: u32, line: &[u8], account: Result<Result<Key<'_>, Skip>, Fault>, sink: &mut S) {
+fn tell<S: Sink>(number: u32, line: &[u8], account: Result<Result<Key<'_>, Skip>, Fault>, domain: &[u8], sink: &mut S) {
     match account {
         Ok(Ok(key)) => sink.item(number, Item { key, grant: Grant::ACCEPT }),
         Ok(Err(reason)) => sink.skip(number, reason),
-        Err(fault) => sink.fault(number, line.split(|&b| b == b':').next().unwrap_or_default(), fault),
+        Err(fault) => {
+            let name = name(line);
+            sink.fault(number, name.unwrap_or_default(), fault);
+            if name.is_none() && !domain.is_empty() && is_local(line) {
+                unknown(number, Key::CatchAll { domain }, sink);
+            }
+        }
+    }
+}
+
+/// The name of a line at fault: what is in front of a colon, or all of it, where it is an address.
+fn name(line: &[u8]) -> Option<&[u8]> {
+    match shape(line) {
+        Ok(Shape::Address { domain, .. }) if is_full_domain(domain) => Some(line),
+        _ => memchr(b':', line).and_then(|at| line.get(..at)),
     }
 }
 
@@ -135,8 +152,8 @@ mod tests {
                 "3 skip uid",
                 "4 skip shell",
                 "5 skip nis",
-                "6 fault Fields | etc...",
-                "7 fault Fields | and so on",
+                "6 fault Fields | ",
+                "7 fault Fields | ",
                 "8 fault Fields | bert",
                 "8 any-domain bert@ ?",
                 "9 fault Fields | carla",
@@ -153,7 +170,7 @@ mod tests {
     #[test]
     fn passwd_file_users_without_their_passwords() {
         let text = "anna@example.org:{SSHA}c2VjcmV0:1000:1000::/home/anna::\nbert:{PLAIN}geheim::::::\n\
-                    bad user:{PLAIN}geheim\ngeheim\n";
+                    bad user:{PLAIN}geheim\ngeheim\ncarla@example.org\n";
         let digest = digest(Format::PasswdFile, text.as_bytes());
         let events: Vec<String> = digest.events.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -162,10 +179,33 @@ mod tests {
                 "1 recipient anna@example.org",
                 "2 recipient bert@example.org",
                 "3 fault Address | bad user",
-                "4 fault Fields | geheim",
-                "4 any-domain geheim@ ?",
+                "4 fault Fields | ",
+                "4 catch-all @example.org ?",
+                "5 fault Fields | carla@example.org",
+                "5 recipient carla@example.org ?",
             ]
         );
-        assert!(!format!("{:?}", digest.events[2]).contains("geheim"));
+        assert!(!format!("{:?}", digest.events).contains("geheim"));
+    }
+
+    #[test]
+    fn the_rest_of_a_torn_line_is_neither_kept_nor_told() {
+        let long = format!("geheim{}\n", "x".repeat(200_000));
+        for (format, line) in [
+            (Format::Passwd, "geheim\n"),
+            (Format::PasswdFile, "geheim\n"),
+            (Format::Passwd, "{PLAIN}geheim\n"),
+            (Format::PasswdFile, "\"geheim\"\n"),
+            (Format::Passwd, &long),
+            (Format::PasswdFile, &long),
+        ] {
+            for domain in ["", "example.org"] {
+                let options = Options { domain: domain.into(), ..Options::default() };
+                let digest = digest_chunks(format, &options, [line.as_bytes()]);
+                let events: Vec<String> = digest.events.iter().map(ToString::to_string).collect();
+                assert!(events[0].starts_with("1 fault "), "{events:?}");
+                assert!(!format!("{:?}", digest.events).contains("geheim"), "{events:?}");
+            }
+        }
     }
 }
