@@ -155,10 +155,16 @@ impl Content {
         builder.finish(|_| {})
     }
 
-    /// Domains whose local parts are as they were written, in order.
+    /// Domains whose local parts are as they were written, in order; those about which something is said. (A domain of an
+    /// unfit line has a number, too.)
     pub fn case_sensitive(&self) -> BTreeSet<Box<[u8]>> {
-        let numbers = self.entries_by_number().enumerate().map(|(at, _)| DomainNumber(at as u32));
-        numbers.filter(|&number| self.keeps_case(number)).map(|number| self.domain_name(number).into()).collect()
+        let numbers = self.entries_by_number().enumerate().map(|(at, entries)| (DomainNumber(at as u32), entries));
+        numbers
+            .filter(|&(number, _)| self.keeps_case(number))
+            .map(|(number, entries)| (self.domain_name(number), entries))
+            .filter(|&(name, entries)| entries > 0 || self.names(name))
+            .map(|(name, _)| name.into())
+            .collect()
     }
 
     /// Whether names at the domains that both name were folded alike, so that they can be compared.

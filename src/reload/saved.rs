@@ -72,11 +72,8 @@ pub fn write(content: &Content, meta: &Meta, out: impl Write) -> io::Result<()> 
     write!(out, "{MAGIC}\ntaken {taken}\nformat {}{marked}\norigin ", meta.format)?;
     let mut text = Vec::new();
     push_escaped(meta.origin.as_bytes(), &mut text);
-    text.extend_from_slice(b"\ncase");
-    for domain in content.case_sensitive() {
-        text.push(b' ');
-        push_escaped(&domain, &mut text);
-    }
+    text.push(b'\n');
+    text.extend_from_slice(&case_line(content));
     text.push(b'\n');
     out.write_all(&text)?;
     let mut count = 0_usize;
@@ -146,7 +143,7 @@ pub fn read(mut input: impl BufRead, mut builder: Builder) -> Result<(Meta, Cont
     let [taken, format, origin, case] = lines;
     let (case, meta) = (case?, meta(&taken?, &format?, &origin?).ok_or(Broken::Magic)?);
     let mut count = 0;
-    let (mut local, mut value) = (Vec::new(), Vec::new());
+    let mut plain = [const { Vec::new() }; 3];
     loop {
         line.clear();
         input.read_until(b'\n', &mut line)?;
@@ -158,16 +155,22 @@ pub fn read(mut input: impl BufRead, mut builder: Builder) -> Result<(Meta, Cont
                 return Err(Broken::End);
             }
             let content = builder.finish(|_| {});
-            let mut kept = "case".to_owned();
-            for domain in content.case_sensitive() {
-                kept += &format!(" {}", String::from_utf8_lossy(&domain));
-            }
-            return if case == kept { Ok((meta, content)) } else { Err(Broken::Case) };
+            return if case.as_bytes() == case_line(&content) { Ok((meta, content)) } else { Err(Broken::Case) };
         }
         sum.update(&line);
         count += 1;
-        statement(text, &mut local, &mut value, &mut builder).ok_or(Broken::Line(count + HEAD_LINES))?;
+        statement(text, &mut plain, &mut builder).ok_or(Broken::Line(count + HEAD_LINES))?;
     }
+}
+
+/// `case` and the domains whose local parts kept their case, as they are written.
+fn case_line(content: &Content) -> Vec<u8> {
+    let mut line = b"case".to_vec();
+    for domain in content.case_sensitive() {
+        line.push(b' ');
+        push_escaped(&domain, &mut line);
+    }
+    line
 }
 
 fn meta(taken: &str, format: &str, origin: &str) -> Option<Meta> {
@@ -184,15 +187,18 @@ fn meta(taken: &str, format: &str, origin: &str) -> Option<Meta> {
     Some(Meta { taken, format: Format::from_str(format).ok()?, marked, origin })
 }
 
-fn statement(text: &[u8], local: &mut Vec<u8>, value: &mut Vec<u8>, builder: &mut Builder) -> Option<()> {
+/// Adds a statement. `plain` is room for its domain, its local part and what it says.
+fn statement(text: &[u8], plain: &mut [Vec<u8>; 3], builder: &mut Builder) -> Option<()> {
     let mut fields = text.split(|&b| b == b'\t');
-    let (kind, domain, name, says) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let kind = fields.next()?;
+    for field in plain.iter_mut() {
+        unescape(fields.next()?, field)?;
+    }
     if fields.next().is_some() {
         return None;
     }
-    unescape(name, local)?;
-    unescape(says, value)?;
-    let (&sign, value) = value.split_first()?;
+    let [domain, local, says] = plain;
+    let (&sign, value) = says.split_first()?;
     if kind == b"k" {
         builder.add_pair(local, value);
         return Some(());
@@ -344,6 +350,34 @@ mod tests {
         write(&content, &meta(), &mut bytes).expect("memory takes it");
         let (_, read_content) = read(&bytes[..], self::builder()).expect("a whole file");
         assert_eq!(statements(&read_content), statements(&content));
+    }
+
+    #[test]
+    fn domains_that_keep_their_case_are_read_back() {
+        let cased = || {
+            let domains = [&b"a.example"[..], b"b%41.example", b"named.example", b"unclear.example"];
+            Builder::new(HashKey::with_seeds(1, 2, 3, 4), true, domains.into_iter().map(Box::from).collect())
+        };
+        let recipient = |local, domain| Key::Recipient { local, domain };
+        let mut builder = cased();
+        // The only line at its domain is unfit.
+        let unfit = builder.add(&Item { key: recipient(b"a%b", b"a.example"), grant: Grant::ACCEPT });
+        assert!(unfit.is_err());
+        for (key, grant) in [
+            (recipient(b"Anna", b"b%41.example"), Grant::ACCEPT),
+            (recipient(b"Bert", b"unclear.example"), Grant::Unknown),
+            (recipient(b"carla", b"c.example"), Grant::ACCEPT),
+            (Key::Domain { domain: b"named.example" }, Grant::ACCEPT),
+        ] {
+            builder.add(&Item { key, grant }).expect("a fit item");
+        }
+        let (content, mut bytes) = (builder.finish(|_| {}), Vec::new());
+        write(&content, &meta(), &mut bytes).expect("memory takes it");
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(text.contains("\ncase b%2541.example named.example unclear.example\n"), "{text}");
+        let (_, read_content) = read(&bytes[..], cased()).expect("a whole file");
+        assert_eq!(statements(&read_content), statements(&content));
+        assert!(matches!(read(&bytes[..], self::builder()), Err(Broken::Case)));
     }
 
     #[test]
