@@ -73,8 +73,8 @@ fn nothing_but_an_answer_about_the_recipient_makes_anybody_unknown() {
         (Manner::RefusesMail, "MAIL FROM: 550 5.1.8 the null sender is not welcome"),
         (Manner::SilentAtMail, "MAIL FROM: no reply within 1s|RSET: no reply within 1s"),
         (Manner::ShutsDown, "RCPT TO: 421 4.3.2 shutting down"),
-        (Manner::Greylists, ""),
-        (Manner::Policy, ""),
+        (Manner::Greylists, "RCPT TO: 450"),
+        (Manner::Policy, "RCPT TO: 550 5.7.1 relaying denied"),
         (Manner::Garbage, "banner: "),
         (Manner::Binary, "RCPT TO: "),
         (Manner::LongLine, "RCPT TO: "),
@@ -93,7 +93,7 @@ fn nothing_but_an_answer_about_the_recipient_makes_anybody_unknown() {
         let hop = &daemon.status()["next_hops"][0];
         let error = hop["last_error"].as_str().unwrap_or_default();
         let is_it = why.split('|').any(|why| error.starts_with(why));
-        assert!(is_it && error.is_empty() == why.is_empty(), "{manner:?}: {error:?}");
+        assert!(is_it, "{manner:?}: {error:?}");
         assert_eq!(hop["absent"], 0, "{manner:?}");
     }
 }

@@ -33,7 +33,14 @@ impl Scheduler {
                 self.exists(Held { job: id, finding, place: place.clone() }, now)
             }
             (Kind::Question, Judgement::Absent(_)) => self.absent(Held { job: id, finding, place: place.clone() }, now),
-            (Kind::Question, _) => self.conclude(id, Conclusion::Unknown, &Arc::new(finding), now),
+            (Kind::Question, _) => {
+                let finding = Arc::new(finding);
+                // The server is well, and yet nobody gets an answer: status tells why.
+                if let Some(hop) = self.hop_mut(hop) {
+                    hop.last_error = Some(finding.clone());
+                }
+                self.conclude(id, Conclusion::Unknown, &finding, now);
+            }
         }
     }
 
