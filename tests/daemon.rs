@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use common::{Setup, ask, connect_unix, read_to_end};
+use common::{Setup, ask, connect_unix, read_to_end, run};
 use nix::sys::signal::Signal;
 
 fn count(stats: &serde_json::Value, path: &str) -> u64 {
@@ -156,6 +156,29 @@ fn a_reload_changes_listeners_and_drops_no_connection() {
     for stream in [&mut a, &mut b, &mut c] {
         assert_eq!(ask(stream, "rcpt", b"anna@example.org"), "OK anna@example.org");
     }
+}
+
+#[test]
+fn a_listener_that_can_t_be_opened_is_told_of_until_it_can() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("an address").port();
+    let config = |more: &str| format!("[[source]]\npath = \"list\"\n[[listen]]\non = \"unix:DIR/a.sock\"\n{more}");
+    let daemon = Setup::new().file("list", "anna@example.org\n").config(&config("")).start();
+    let file = daemon.path("rcptmapd.toml").display().to_string();
+    daemon.write_config(&config(&format!("[[listen]]\non = \"127.0.0.1:{port}\"\n")));
+    let reloaded = run(&["reload", "-c", &file]);
+    assert!(reloaded.code == Some(65) && reloaded.out.contains("the port is taken"), "{reloaded:?}");
+    assert_eq!(daemon.status()["state"], "degraded");
+    drop(taken);
+    assert_eq!(run(&["reload", "-c", &file]).code, Some(0));
+    assert_eq!((&daemon.status()["state"], &daemon.status()["listen_errors"]), (&"ok".into(), &serde_json::json!([])));
+    // What takes a restart is told only as long as it differs.
+    daemon.write_config(&format!("pid_file = \"DIR/pid\"\n{}", config("")));
+    assert_eq!(run(&["reload", "-c", &file]).code, Some(0));
+    daemon.write_config(&config(""));
+    assert_eq!(run(&["reload", "-c", &file]).code, Some(0));
+    let log = daemon.wait_for_log("pid_file has changed in the configuration");
+    assert_eq!(log.matches("that takes a restart").count(), 1, "{log}");
 }
 
 /// Every pair of answers in one batch comes from one of the two lists, never from both.

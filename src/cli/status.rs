@@ -81,6 +81,7 @@ pub struct Status {
     /// Why the last configuration was not taken.
     pub configuration_error: Option<String>,
     state_dir_error: Option<String>,
+    listen_errors: Vec<String>,
     domains: usize,
     recipients: usize,
     memory_bytes: u64,
@@ -165,6 +166,11 @@ impl Status {
                 writeln!(out, "  meanwhile: the answers are right; after a restart an older list may serve, or none");
             let _ = writeln!(out, "  to do: make room there, or make it writable, then `{}`", commands.reload());
         }
+        for error in &self.listen_errors {
+            let _ = writeln!(out, "\n{} {error}", style.bad("not listening:"));
+            let _ =
+                writeln!(out, "  meanwhile: the listeners that were open stay open\n  to do: `{}`", commands.reload());
+        }
         self.listeners(style, &mut out);
         self.sources(now, style, commands, &mut out);
         self.files(style, commands, &mut out);
@@ -182,6 +188,7 @@ impl Status {
                 let not_taken = self.sources.iter().filter(|source| source.error.is_some()).count()
                     + self.files.iter().filter(|file| file.error.is_some()).count();
                 let what = match not_taken {
+                    0 if self.configuration_error.is_none() => "it does not listen where it should".to_owned(),
                     0 => "the configuration was not taken".to_owned(),
                     1 => "1 list was not taken".to_owned(),
                     count => format!("{count} lists were not taken"),

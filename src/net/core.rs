@@ -47,6 +47,8 @@ pub struct Core {
     pub sessions: usize,
     /// Where requests come in, for those who want to know.
     pub listening: Vec<Listening>,
+    /// Why they don't come in where the configuration says.
+    pub listen_errors: Vec<String>,
     /// The log, which counts what it could not say.
     pub logger: &'static Logger,
     /// Who is not checked, who guesses, and what became of recipients.
@@ -95,6 +97,7 @@ impl Core {
             last_ticket: 0,
             sessions: 0,
             listening: Vec::new(),
+            listen_errors: Vec::new(),
             logger,
             watch: Watch::new(now),
             ahead: Ahead::default(),

@@ -112,7 +112,8 @@ fn order(path: &str, query: &str) -> Result<Order, &'static str> {
 
 /// The response to `POST /reload`: 200 when everything was taken, 409 when something stayed as it was.
 pub fn reloaded(core: &Core) -> (u16, String) {
-    (if core.report.is_good() { 200 } else { 409 }, status(core).to_string())
+    let is_good = core.report.is_good() && core.listen_errors.is_empty();
+    (if is_good { 200 } else { 409 }, status(core).to_string())
 }
 
 /// One line for the log, systemd and `status`.
@@ -164,6 +165,7 @@ pub fn status(core: &Core) -> Value {
         "complete": core.directory.snapshot().is_complete(),
         "sources": report.sources.iter().map(SourceReport::to_json).collect::<Vec<_>>(),
         "files": report.files.iter().map(FileReport::to_json).collect::<Vec<_>>(),
+        "listen_errors": core.listen_errors,
         "listeners": core.listening.iter().map(|listening| json!({
             "on": listening.on,
             "protocol": listening.protocol.word(),
@@ -177,7 +179,7 @@ pub fn status(core: &Core) -> Value {
 
 fn state(core: &Core) -> &'static str {
     let report: &Report = &core.report;
-    match (report.serial, report.is_good()) {
+    match (report.serial, report.is_good() && core.listen_errors.is_empty()) {
         (0, _) => "loading",
         (_, true) => "ok",
         (_, false) => "degraded",

@@ -59,6 +59,8 @@ pub struct Server {
     run_queue: Vec<SessionId>,
     core: Core,
     config: Arc<Config>,
+    /// What it began with: user, control socket and pid file stay.
+    started_with: Arc<Config>,
     waker: Arc<Waker>,
     loader: Loader,
     /// The last reload that was ordered, until it is done.
@@ -134,6 +136,7 @@ impl Server {
             notify,
             logger,
             stop_at: None,
+            started_with: Arc::clone(&config),
             config,
         };
         server.set_capacity();
@@ -633,7 +636,7 @@ impl Server {
         self.logger.reconfigure(&config.log);
         self.core.configure(&config);
         let mut keep = Vec::new();
-        let mut all_bound = true;
+        self.core.listen_errors.clear();
         for listen in &config.listen {
             if self.keep_open(listen, &mut keep) {
                 continue;
@@ -643,16 +646,14 @@ impl Server {
                     for bound in bound {
                         match self.listen(bound, Front::new(listen), Some(listen.clone())) {
                             Ok(slot) => keep.push(slot),
-                            Err(e) => log::error!("can't listen on {}: {e}", listen.on),
+                            Err(e) => self.cannot_listen(format!("can't listen on {}: {e}", listen.on)),
                         }
                     }
                 }
-                Err(e) => {
-                    all_bound = false;
-                    log::error!("{e}; the listeners that are open stay open");
-                }
+                Err(e) => self.cannot_listen(e.to_string()),
             }
         }
+        let all_bound = self.core.listen_errors.is_empty();
         let gone = |slot: &usize, listener: &Listener| all_bound && listener.listen.is_some() && !keep.contains(slot);
         let gone: Vec<usize> =
             self.listeners.iter().filter(|(slot, listener)| gone(slot, listener)).map(|(slot, _)| slot).collect();
@@ -661,9 +662,9 @@ impl Server {
         }
         self.note_listeners();
         for (what, changed) in [
-            ("control", self.config.control != config.control),
-            ("user", self.config.user != config.user),
-            ("pid_file", self.config.pid_file != config.pid_file),
+            ("control", self.started_with.control != config.control),
+            ("user", self.started_with.user != config.user),
+            ("pid_file", self.started_with.pid_file != config.pid_file),
         ] {
             if changed {
                 log::warn!("{what} has changed in the configuration; that takes a restart");
@@ -671,6 +672,11 @@ impl Server {
         }
         self.config = config;
         self.set_capacity();
+    }
+
+    fn cannot_listen(&mut self, why: String) {
+        log::error!("{why}; the listeners that are open stay open");
+        self.core.listen_errors.push(why);
     }
 
     /// Keeps what is open for a listener of the new configuration; `false`: nothing is. Its path may get another mode,
