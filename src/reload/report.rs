@@ -117,6 +117,8 @@ pub struct FileReport {
     pub findings: Findings,
     /// Its bad lines are others than in the load before.
     pub has_new_faults: bool,
+    /// Domains or keys that it no longer names since the load before.
+    pub lost: Vec<String>,
 }
 
 /// What a load did.

@@ -18,8 +18,6 @@ use crate::source::Options;
 
 /// With more names than this a domain file or table does not lose a large share of them by intention.
 const FEW_NAMES: usize = 4;
-/// Lost names that are told.
-const SHOWN: usize = 10;
 
 /// The files that are no source of recipients.
 #[derive(Clone)]
@@ -42,8 +40,8 @@ struct Kept {
 
 /// What became of a file that was read.
 enum Fate {
-    /// It is in force; whether it says something new.
-    Taken(Findings, bool),
+    /// It is in force; whether it says something new, and what it no longer names.
+    Taken(Findings, bool, Vec<String>),
     /// It is to be looked at again in a moment; until then it is as it was.
     Settling,
 }
@@ -92,7 +90,10 @@ impl Tables {
     /// Reads domain files and tables, where wished for or due. Whether one has changed, and how many were read.
     pub fn read(&mut self, config: &Config, all: bool, force: &Force<'_>, now: Instant) -> (bool, usize) {
         if !all && self.due.is_none_or(|due| due > now) {
-            self.files.iter_mut().for_each(|file| (file.is_new_error, file.has_new_faults) = (false, false));
+            for file in &mut self.files {
+                (file.is_new_error, file.has_new_faults) = (false, false);
+                file.lost.clear();
+            }
             return (false, 0);
         }
         let (mut is_change, mut is_settling) = (false, false);
@@ -104,6 +105,7 @@ impl Tables {
         for (path, what, read_as) in
             domains.map(|path| (path, "domains", ReadAs::OurDomains)).chain(maps).chain(nexthops)
         {
+            let mut lost = Vec::new();
             let read = match self.take(path, read_as, force) {
                 Ok(Fate::Settling) => {
                     is_settling = true;
@@ -111,19 +113,21 @@ impl Tables {
                     files.extend(before.map(|before| FileReport {
                         is_new_error: false,
                         has_new_faults: false,
+                        lost: Vec::new(),
                         ..before.clone()
                     }));
                     continue;
                 }
-                Ok(Fate::Taken(findings, is_new)) => {
+                Ok(Fate::Taken(findings, is_new, gone)) => {
                     is_change |= is_new;
+                    lost = gone;
                     Ok(findings)
                 }
                 Err(error) => Err(error),
             };
             let content = self.kept(read_as).get(path).map(|kept| &kept.content);
             let entries = content.map(|content| content.statements());
-            files.push(self.file_report(path, what, read, entries, force));
+            files.push(FileReport { lost, ..self.file_report(path, what, read, entries, force) });
         }
         self.domain_files.retain(|path, _| files.iter().any(|file| file.path == *path));
         self.tables.retain(|path, _| files.iter().any(|file| file.path == *path));
@@ -151,7 +155,7 @@ impl Tables {
         let look = Look::at(path);
         let known = self.kept(read_as).get(path).map(|kept| kept.look.clone());
         let Taken { content, findings, is_settling, .. } = self.read_file(path, read_as, known.as_ref())?;
-        let mut is_new = true;
+        let (mut is_new, mut gone) = (true, Vec::new());
         if let Some(old) = self.kept(read_as).get(path) {
             is_new = old.content.digest() != content.digest();
             let is_forced = force.names.iter().any(|name| Path::new(name) == path);
@@ -164,15 +168,10 @@ impl Tables {
             let (before, after) = (old.content.statements(), content.statements());
             guard::share(FEW_NAMES, before, lost, after, config::DEFAULT_MAX_SHRINK)
                 .map_err(|guard| SourceError::Guarded { path: path.into(), guard })?;
-            if !names.is_empty() {
-                let more = names.len().saturating_sub(SHOWN);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                let shown = names.get(..SHOWN).unwrap_or(&names).join(", ");
-                log::warn!("{}: it no longer names {shown}{more}", path.display());
-            }
+            gone = names;
         }
         self.kept(read_as).insert(path.into(), Kept { content: Arc::new(content), look });
-        Ok(Fate::Taken(findings, is_new))
+        Ok(Fate::Taken(findings, is_new, gone))
     }
 
     fn read_file(&self, path: &Path, read_as: ReadAs, known: Option<&Look>) -> Result<Taken, SourceError> {
@@ -225,6 +224,7 @@ impl Tables {
             entries: entries.unwrap_or(0),
             has_new_faults: before.is_none_or(|before| before.findings.faults != findings.faults),
             findings,
+            lost: Vec::new(),
         }
     }
 }

@@ -8,6 +8,8 @@ use crate::map::{Changes, DomainChange};
 
 /// Domains that are told by name.
 const SHOWN_DOMAINS: usize = 10;
+/// Names of a domain file or table that are told when they are gone.
+const SHOWN: usize = 10;
 
 /// Writes the lines. `asked`: somebody wants to know, so a load without news is worth a line.
 pub fn tell(report: &Report, asked: bool) {
@@ -32,6 +34,12 @@ pub fn tell(report: &Report, asked: bool) {
     for file in &report.files {
         if let Some(error) = file.error.as_ref().filter(|_| file.is_new_error) {
             log::error!("{}: {error}", file.what);
+        }
+        if !file.lost.is_empty() {
+            let more = file.lost.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let shown = file.lost.get(..SHOWN).unwrap_or(&file.lost).join(", ");
+            log::warn!("{}: {} no longer names {shown}{more}", file.what, file.path.display());
         }
         if file.has_new_faults {
             tell_faults(&file.what, &file.path.display().to_string(), &file.findings);
