@@ -15,7 +15,7 @@ const SLOTS: usize = 10;
 /// Entries per bucket that the table is sized for. At 8.8 of 10 about one bucket in four spills into its neighbour.
 const FILL: f64 = 8.8;
 /// Records that are put into the buckets in one sweep: sorted by bucket first, so the sweep walks the table in order.
-pub const BATCH: usize = 1 << 19;
+pub const BATCH: usize = 1 << 20;
 /// Parts that a batch is sorted into, a power of two; one part of a table of ten million entries fits the L2 cache.
 const PARTS: usize = 256;
 
