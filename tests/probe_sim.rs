@@ -29,7 +29,7 @@ fn next_hops_of_every_kind() {
         play(seed, true);
         return;
     }
-    let runs = number("SIM_RUNS").unwrap_or(if cfg!(debug_assertions) { 10_000 } else { 50_000 });
+    let runs = number("SIM_RUNS").unwrap_or(if cfg!(debug_assertions) { 20_000 } else { 50_000 });
     let some = |from: u64, to: u64| (from..to).flat_map(|seed| play(seed, false)).collect::<HashSet<String>>();
     let half = std::thread::spawn(move || some(0, runs / 2));
     let mut seen = some(runs / 2, runs);
