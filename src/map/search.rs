@@ -246,7 +246,7 @@ impl<'s: 'k, 'k, T: Trace> Search<'s, 'k, '_, T> {
             self.trace.note(Step::Unwrap, &"a well-formed SRS address");
             return Unwrapped::Proof;
         }
-        match name.without_batv().filter(|_| self.policy.batv) {
+        match self.policy.batv.then(|| name.without_batv()).flatten() {
             Some(plain) => Unwrapped::Plain(plain),
             None => Unwrapped::NoTag,
         }

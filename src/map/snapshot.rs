@@ -321,7 +321,8 @@ impl Snapshot {
             Err(odd) => {
                 trace.step(Step::Domain, &self.domains[ours].name, domain.bytes(), None);
                 trace.note(Step::Parse, &odd);
-                let absent = self.finding(ours, Verdict::Absent, Step::Parse, None);
+                let mode = self.policy(&self.domains[ours]).mode;
+                let absent = self.finding(ours, mode, Verdict::Absent, Step::Parse, None);
                 return Found { address: Some((b"", domain.bytes())), ..absent };
             }
         };
@@ -378,27 +379,31 @@ impl Snapshot {
         let (mode, is_asked) = (search.mode, search.is_asked && search.mode != Mode::Off);
         let local = name.kept.unwrap_or(name.lower);
         Found {
-            verdict: if mode == Mode::Enforce { verdict } else { Verdict::Exists },
             address: Some((local.bytes(), domain.bytes())),
-            mode,
             asked: is_asked.then_some(&*asked),
             lists_missing,
-            ..self.finding(ours, verdict, step, hit)
+            ..self.finding(ours, mode, verdict, step, hit)
         }
     }
 
-    /// A verdict about somebody at one of our domains, under that domain's policy.
-    fn finding<'s>(&'s self, ours: usize, enforced: Verdict, step: Step, hit: Option<Hit<'s>>) -> Found<'s, 's> {
-        let policy = self.policy(&self.domains[ours]);
+    /// A verdict about somebody at one of our domains, where refusals are carried out as `mode` says.
+    fn finding<'s>(
+        &'s self,
+        ours: usize,
+        mode: Mode,
+        enforced: Verdict,
+        step: Step,
+        hit: Option<Hit<'s>>,
+    ) -> Found<'s, 's> {
         Found {
-            verdict: if policy.mode == Mode::Enforce { enforced } else { Verdict::Exists },
+            verdict: if mode == Mode::Enforce { enforced } else { Verdict::Exists },
             step,
             hit,
-            policy: Some(policy),
+            policy: Some(self.policy(&self.domains[ours])),
             domain: Some(ours as u32),
             address: None,
             enforced,
-            mode: policy.mode,
+            mode,
             asked: None,
             own: None,
             lists_missing: self.missing.is_some(),
