@@ -118,10 +118,8 @@ impl Rehearsal {
         }
         for (label, names) in [("added", &self.domains_added), ("removed", &self.domains_gone)] {
             if !names.is_empty() {
-                let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
-                let more = names.len().saturating_sub(SHOWN);
-                let more = if more > 0 { format!(" and {} more", text::number(more)) } else { String::new() };
-                let _ = writeln!(out, "{}\n  {label:<11} {shown}{more}", style.head("our domains:"));
+                let shown = some_of(names.get(..SHOWN).unwrap_or(names), names.len());
+                let _ = writeln!(out, "{}\n  {label:<11} {shown}", style.head("our domains:"));
             }
         }
         let line = match self.code() {
@@ -163,12 +161,17 @@ impl Source {
         {
             if !first.is_empty() {
                 let names: Vec<String> = first.iter().map(|name| text::printable_text(name.as_bytes())).collect();
-                let rest = count.saturating_sub(first.len());
-                let more = if rest > 0 { format!(" and {} more", text::number(rest)) } else { String::new() };
-                row(label, &format!("{}{more}", names.join(", ")));
+                row(label, &some_of(&names, count));
             }
         }
     }
+}
+
+/// `a, b and 3 more`: the first of `count` names.
+fn some_of(first: &[String], count: usize) -> String {
+    let rest = count.saturating_sub(first.len());
+    let more = if rest > 0 { format!(" and {} more", text::number(rest)) } else { String::new() };
+    format!("{}{more}", first.join(", "))
 }
 
 fn signs(added: usize, removed: usize, changed: usize) -> String {

@@ -56,7 +56,7 @@ pub struct Probing {
 }
 
 /// Dropping what the cache holds about addresses that the lists settle now. They are not asked for there any more, so
-/// it need not be done at once: that would take 0.3 s for a million entries.
+/// it need not be done at once: that would take a second for a million entries.
 struct Sweep {
     directory: Arc<Directory>,
     /// The next place of the cache.

@@ -121,6 +121,14 @@ pub struct FileReport {
     pub lost: Vec<String>,
 }
 
+impl FileReport {
+    /// Another load that does not read it: what was news is none any more.
+    pub fn grow_old(&mut self) {
+        (self.is_new_error, self.has_new_faults) = (false, false);
+        self.lost.clear();
+    }
+}
+
 /// What a load did.
 #[derive(Clone, Debug, Default)]
 pub struct Report {

@@ -213,8 +213,8 @@ impl Slot {
             (kept.marked, kept.as_of, kept.format) = (marked, modified, format);
             (kept.line_of, kept.files) = (line_of, files);
             // What another file or program said refused nobody.
-            is_change |= kept.origin != origin;
-            self.is_unsaved |= kept.origin != origin;
+            is_change = kept.origin != origin;
+            self.is_unsaved |= is_change;
             kept.origin = origin;
         }
         self.schedule(source, false, is_settling);

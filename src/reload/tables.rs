@@ -90,10 +90,7 @@ impl Tables {
     /// Reads domain files and tables, where wished for or due. Whether one has changed, and how many were read.
     pub fn read(&mut self, config: &Config, all: bool, force: &Force<'_>, now: Instant) -> (bool, usize) {
         if !all && self.due.is_none_or(|due| due > now) {
-            for file in &mut self.files {
-                (file.is_new_error, file.has_new_faults) = (false, false);
-                file.lost.clear();
-            }
+            self.files.iter_mut().for_each(FileReport::grow_old);
             return (false, 0);
         }
         let (mut is_change, mut is_settling) = (false, false);
@@ -105,29 +102,23 @@ impl Tables {
         for (path, what, read_as) in
             domains.map(|path| (path, "domains", ReadAs::OurDomains)).chain(maps).chain(nexthops)
         {
-            let mut lost = Vec::new();
             let read = match self.take(path, read_as, force) {
                 Ok(Fate::Settling) => {
                     is_settling = true;
-                    let before = self.files.iter().find(|file| file.path == *path);
-                    files.extend(before.map(|before| FileReport {
-                        is_new_error: false,
-                        has_new_faults: false,
-                        lost: Vec::new(),
-                        ..before.clone()
-                    }));
+                    let mut before = self.files.iter().find(|file| file.path == *path).cloned();
+                    before.iter_mut().for_each(FileReport::grow_old);
+                    files.extend(before);
                     continue;
                 }
-                Ok(Fate::Taken(findings, is_new, gone)) => {
+                Ok(Fate::Taken(findings, is_new, lost)) => {
                     is_change |= is_new;
-                    lost = gone;
-                    Ok(findings)
+                    Ok((findings, lost))
                 }
                 Err(error) => Err(error),
             };
             let content = self.kept(read_as).get(path).map(|kept| &kept.content);
             let entries = content.map(|content| content.statements());
-            files.push(FileReport { lost, ..self.file_report(path, what, read, entries, force) });
+            files.push(self.file_report(path, what, read, entries, force));
         }
         self.domain_files.retain(|path, _| files.iter().any(|file| file.path == *path));
         self.tables.retain(|path, _| files.iter().any(|file| file.path == *path));
@@ -195,14 +186,17 @@ impl Tables {
         &self,
         path: &Path,
         what: &str,
-        read: Result<Findings, SourceError>,
+        read: Result<(Findings, Vec<String>), SourceError>,
         entries: Option<usize>,
         force: &Force<'_>,
     ) -> FileReport {
         let before = self.files.iter().find(|file| file.path == path);
-        let (findings, error) = match read {
-            Ok(findings) => (findings, None),
-            Err(error) => (before.map_or_else(Findings::default, |before| before.findings.clone()), Some(error)),
+        let ((findings, lost), error) = match read {
+            Ok(read) => (read, None),
+            Err(error) => {
+                let findings = before.map_or_else(Findings::default, |before| before.findings.clone());
+                ((findings, Vec::new()), Some(error))
+            }
         };
         let may_pass = error.as_ref().is_some_and(SourceError::may_pass);
         let state = match (&error, entries) {
@@ -224,7 +218,7 @@ impl Tables {
             entries: entries.unwrap_or(0),
             has_new_faults: before.is_none_or(|before| before.findings.faults != findings.faults),
             findings,
-            lost: Vec::new(),
+            lost,
         }
     }
 }

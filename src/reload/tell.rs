@@ -36,10 +36,9 @@ pub fn tell(report: &Report, asked: bool) {
             log::error!("{}: {error}", file.what);
         }
         if !file.lost.is_empty() {
-            let more = file.lost.len().saturating_sub(SHOWN);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let shown = file.lost.get(..SHOWN).unwrap_or(&file.lost).join(", ");
-            log::warn!("{}: {} no longer names {shown}{more}", file.what, file.path.display());
+            let shown = file.lost.get(..SHOWN).unwrap_or(&file.lost);
+            let names = some_of(shown, file.lost.len());
+            log::warn!("{}: {} no longer names {names}", file.what, file.path.display());
         }
         if file.has_new_faults {
             tell_faults(&file.what, &file.path.display().to_string(), &file.findings);
@@ -108,10 +107,15 @@ fn tell_changes(name: &str, changes: &Changes) {
     {
         if !first.is_empty() {
             let names: Vec<String> = first.iter().map(|name| address(name.as_bytes())).collect();
-            let more = if count > first.len() { format!(" and {} more", count - first.len()) } else { String::new() };
-            log::info!("source {name}: {what} {}{more}", names.join(", "));
+            log::info!("source {name}: {what} {}", some_of(&names, count));
         }
     }
+}
+
+/// `a, b and 3 more`: the first of `count` names.
+fn some_of(first: &[String], count: usize) -> String {
+    let more = if count > first.len() { format!(" and {} more", count - first.len()) } else { String::new() };
+    format!("{}{more}", first.join(", "))
 }
 
 fn domains(changes: &Changes) -> String {
